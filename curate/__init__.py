@@ -1,0 +1,1 @@
+"""curate: from a messy pile of images to a clean, proven data set."""

@@ -1,0 +1,227 @@
+"""Polite fetching: who asks is told, robots.txt and pauses are kept, bodies are capped, every failure has a name.
+
+robots.txt and opt-out headers are kept for images. Result pages are what the user asked an engine for by name, so they
+are held to the pauses, not to robots.txt.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from curate.acquire.addresses import pool_manager
+from curate.acquire.failures import FetchFailure, Stopped, named
+from curate.acquire.history import is_final
+from curate.acquire.robots import Robots
+from curate.config import ScrapeSpec
+
+AGENT = "curate"
+"""The name by which robots.txt can address this tool."""
+MAX_REDIRECTS = 8
+MAX_PAUSE = 30.0
+"""Seconds: a longer Retry-After is not waited for; the next run asks again."""
+PAGE_BYTES = 20_000_000
+_CHUNK = 65_536
+_RETRIED = frozenset({
+    "timeout", "connection_reset", "incomplete", "robots_unavailable", "http_429", "http_502", "http_503",
+    "http_504",
+})  # fmt: skip
+_OPT_OUT = ("noai", "noimageai")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A body that came whole; of a page that came with another status than 200, that status and no body."""
+
+    body: bytes
+    final_url: str
+    status: int
+    content_type: str
+
+
+def user_agent(operator: str) -> str:
+    """The one User-Agent: the tool, its version, and how to reach who runs it."""
+    try:
+        number = version("curate")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        number = "0"
+    contact = operator.strip().encode("ascii", "replace").decode() or "operator not given"
+    return f"{AGENT}/{number} (collects images for a data set; {contact})"
+
+
+class Fetcher:
+    """Fetches addresses for one crawl; safe to share between threads.
+
+    Args:
+        spec: limits, pauses and who is asking.
+        stop: set from outside to end all waiting; fetches then raise `Stopped`.
+    """
+
+    def __init__(self, spec: ScrapeSpec, *, stop: threading.Event | None = None) -> None:
+        self._spec = spec
+        self._stop = stop or threading.Event()
+        self._next: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._robots = Robots(AGENT, self._robots_text)
+        self._pool = pool_manager(
+            allow_private_hosts=spec.allow_private_hosts,
+            num_pools=64,
+            maxsize=spec.threads + 1,
+            timeout=urllib3.Timeout(connect=spec.timeout, read=spec.timeout),
+            retries=False,
+            headers={"User-Agent": user_agent(spec.operator), "Accept-Encoding": "gzip, deflate"},
+        )
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.clear()
+
+    def image(self, url: str) -> Fetched:
+        """Fetch an image, keeping robots.txt; raises `FetchFailure` or `Stopped`."""
+        return self._with_retries(url, "image/avif,image/webp,image/*,*/*;q=0.8", image=True)
+
+    def page(self, url: str) -> Fetched:
+        """Fetch a result page, whatever its status; raises `FetchFailure` or `Stopped`."""
+        return self._with_retries(url, "text/html,application/json;q=0.9,*/*;q=0.8", image=False)
+
+    def _with_retries(self, url: str, accept: str, *, image: bool) -> Fetched:
+        for attempt in range(self._spec.retries + 1):
+            try:
+                return self._follow(url, accept, image=image)
+            except FetchFailure as failure:
+                pause = failure.retry_after if failure.retry_after is not None else 0.5 * 2**attempt
+                if attempt < self._spec.retries and pause <= MAX_PAUSE and failure.reason in _RETRIED:
+                    self._wait(pause)
+                    continue
+                if image or failure.status is None:
+                    raise
+                # A page's status says what kind of answer it is.
+                return Fetched(body=b"", final_url=failure.final_url, status=failure.status, content_type="")
+        raise AssertionError("the last attempt returns or raises")
+
+    def _follow(self, url: str, accept: str, *, image: bool) -> Fetched:
+        seen: set[str] = set()
+        while True:
+            with named(url):
+                origin = _origin(url)
+                if url in seen or len(seen) > MAX_REDIRECTS:
+                    raise FetchFailure("failed", "redirect_loop", f"{len(seen)} redirects, then {url}")
+                seen.add(url)
+                delay = 0.0
+                if image and self._spec.respect_robots:
+                    allowed, delay = self._robots.ask(origin, url)
+                    if not allowed:
+                        raise FetchFailure("rejected", "robots", f"{origin}/robots.txt forbids it")
+                self._take_turn(origin, max(self._spec.per_host_interval, min(delay, MAX_PAUSE)))
+                response = self._pool.request(
+                    "GET", url, headers={**self._pool.headers, "Accept": accept}, redirect=False, preload_content=False
+                )
+                try:
+                    location = response.get_redirect_location()
+                    if not location:
+                        return self._read(response, url, image=image)
+                    _drain(response)
+                finally:
+                    response.close()  # a connection whose body was read to its end is back in the pool by now
+                following = _joined(url, str(location))
+            url = following
+
+    def _read(self, response: urllib3.BaseHTTPResponse, url: str, *, image: bool) -> Fetched:
+        kind = response.headers.get("Content-Type", "")
+        status = response.status
+        if status != 200:
+            _drain(response)
+            pause = _retry_after(response.headers.get("Retry-After"))
+            detail = response.reason or "HTTP error"
+            raise FetchFailure("failed", f"http_{status}", detail, status=status, retry_after=pause)
+        if image and self._spec.respect_robots:
+            tag = response.headers.get("X-Robots-Tag", "").lower()
+            if any(word in _OPT_OUT for word in tag.replace(",", " ").replace(":", " ").split()):
+                raise FetchFailure("rejected", "opt_out", f"X-Robots-Tag: {tag}", status=status)
+        limit = self._spec.max_bytes if image else PAGE_BYTES
+        patience = 8 * self._spec.timeout
+        deadline = time.monotonic() + patience
+        body = bytearray()
+        for chunk in response.stream(_CHUNK, decode_content=True):
+            body += chunk
+            failure = None
+            if len(body) > limit:
+                failure = FetchFailure("rejected", "too_many_bytes", f"more than {limit}", status=status)
+            elif time.monotonic() > deadline:
+                failure = FetchFailure("failed", "timeout", f"{len(body)} bytes in {patience:.0f} s", status=status)
+            if failure:
+                failure.size, failure.head, failure.content_type = len(body), bytes(body[:16]), kind
+                raise failure
+        return Fetched(body=bytes(body), final_url=url, status=status, content_type=kind)
+
+    def _robots_text(self, origin: str) -> str:
+        """What robots.txt says; empty where there is none. A server that cannot say forbids all, for now."""
+        try:
+            fetched = self._follow(f"{origin}/robots.txt", "text/plain,*/*;q=0.5", image=False)
+        except FetchFailure as failure:
+            if is_final(failure.reason):
+                return ""
+            if failure.status is None:
+                raise  # the host does not answer at all: that is what happened to the image, too
+            detail = f"{origin}/robots.txt: {failure.detail}"
+            raise FetchFailure("failed", "robots_unavailable", detail, retry_after=failure.retry_after) from failure
+        return fetched.body[:512_000].decode("utf-8", "replace")
+
+    def _take_turn(self, origin: str, interval: float) -> None:
+        with self._lock:
+            at = max(time.monotonic(), self._next.get(origin, 0.0))
+            self._next[origin] = at + interval
+        self._wait(at - time.monotonic())
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds) if seconds > 0 else self._stop.is_set():
+            raise Stopped("stopped")
+
+
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise FetchFailure("rejected", "bad_url", f"{error}: {url[:200]}") from error
+    if parts.scheme not in {"http", "https"}:
+        raise FetchFailure("rejected", "scheme", f"{parts.scheme or 'no scheme'}: only http and https are fetched")
+    if not host:
+        raise FetchFailure("rejected", "bad_url", f"no host: {url[:200]}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError as error:
+        raise FetchFailure("rejected", "bad_url", f"redirect to {location[:200]}: {error}") from error
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a short body that nobody wants, so that the connection can serve again."""
+    with suppress(HTTPError):
+        response.read(_CHUNK)
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,67 @@
+"""How files get into images/: staged and synced first, then put in place by one rename; links likewise."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from curate.errors import DataCorrupt
+from curate.workspace import TEMPORARY, Workspace, file_digest, write_bytes
+
+NAME_LENGTHS = (16, 32, 64)
+"""Hex digits of the SHA-256 in a file name: the first, unless other bytes have that name already."""
+
+
+def scraped_folder(workspace: Workspace, label: str) -> Path:
+    """Where the scraped files of a class lie."""
+    return workspace.root / "images" / "scraped" / label
+
+
+def stage(folder: Path, number: int, body: bytes) -> Path:
+    """Write `body` to a temporary file in `folder`, synced. What is never put in place is swept at the next stage."""
+    staged = folder / f"{TEMPORARY}{os.getpid()}-{number}"
+    write_bytes(staged, body)
+    return staged
+
+
+def free_path(workspace: Workspace, label: str, sha256: str, extension: str) -> str:
+    """The manifest path for new bytes: named by their digest, longer where other bytes have taken the short name."""
+    for length in NAME_LENGTHS:
+        path = f"images/scraped/{label}/{sha256[:length]}{extension}"
+        file = workspace.image(path)
+        if not file.exists() or file_digest(file) == sha256:
+            return path
+    msg = f"{file} does not hold what its name says. Move it away and run again."
+    raise DataCorrupt(msg)
+
+
+def put_in_place(staged: Path, target: Path) -> None:
+    """Rename a staged file to `target`; a file that is there already (the same bytes) is left alone."""
+    if target.exists():
+        staged.unlink()
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(target)
+
+
+def link(target: Path, link_at: Path) -> None:
+    """Make a symbolic link, whole or not at all; an older link or file there is replaced."""
+    link_at.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link_at.with_name(f"{TEMPORARY}{os.getpid()}-link")
+    temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as undo:
+        undo.callback(temporary.unlink, missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link_at)
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Make renames in these folders last."""
+    for folder in set(folders):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,253 @@
+"""Label issues: the posterior that a label is wrong, the two rules of thumb that people know, and cleanlab's own.
+
+`error_posterior` and the rules work on plain arrays; `check` turns them into findings with a reason.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.checks.base import Tables, finding, table
+from curate.config import ChecksSpec
+from curate.errors import InputError
+
+LABEL_ERROR = "label_error"
+CONFIDENT = "confident_mistake"
+AMBIGUOUS = "ambiguous"
+CLEANLAB = "cleanlab"
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class ErrorPosterior:
+    """What is known of each label.
+
+    Attributes:
+        p_wrong: (N,) probability that the given label is wrong, 0 to 1.
+        p_true: (N, K) probability of each class being the true one, given the picture and the given label.
+        noise: (K, K) estimated P(given = column | true = row).
+    """
+
+    p_wrong: NDArray[np.float64]
+    p_true: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+
+def validate_probs(labels: NDArray[np.integer], pred_probs: Floats) -> NDArray[np.float64]:
+    """Check labels (N,) and probabilities (N, K); returns the probabilities as float64, rows summing to one.
+
+    Raises:
+        InputError: shapes do not fit, a value is NaN or outside [0, 1], a row does not sum to one, or a label is not
+            a class index. The first bad row is named.
+    """
+    probs = np.asarray(pred_probs, dtype=np.float64)
+    labels = np.asarray(labels)
+    if probs.ndim != 2 or probs.shape[1] < 2 or labels.shape != probs.shape[:1]:
+        msg = f"pred_probs must be (N, K) with K >= 2 and labels (N,), not {probs.shape} and {labels.shape}"
+        raise InputError(msg)
+    bad = ~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1) | (np.abs(probs.sum(axis=1) - 1) > 1e-3)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        msg = f"pred_probs row {row} is no distribution ({probs[row][:4]}...): {int(bad.sum())} such rows"
+        raise InputError(msg)
+    if len(labels) and (labels.min() < 0 or labels.max() >= probs.shape[1]):
+        msg = f"labels must be 0 to {probs.shape[1] - 1}, not {labels.min()} to {labels.max()}"
+        raise InputError(msg)
+    normalised: NDArray[np.float64] = probs / probs.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def noise_matrix(labels: NDArray[np.integer], probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P(given = column | true = row), (K, K), from cleanlab's confident joint (Northcutt et al. 2021).
+
+    Classes without an image keep their label. Every entry is at least one expected image's worth above zero, so that
+    no confusion is held to be impossible.
+    """
+    from cleanlab.count import compute_confident_joint
+
+    k = probs.shape[1]
+    present = np.unique(labels)
+    joint = np.eye(k)
+    if len(present) > 1:
+        index = np.searchsorted(present, labels)
+        part = probs[:, present] + 1e-12
+        part /= part.sum(axis=1, keepdims=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = compute_confident_joint(index, part, calibrate=True)
+        joint[np.ix_(present, present)] = np.asarray(found, dtype=np.float64).T
+    joint += 1 / k
+    noise: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
+    return noise
+
+
+def error_posterior(
+    labels: NDArray[np.integer], pred_probs: Floats, *, noise: NDArray[np.float64] | None = None, steps: int = 30
+) -> ErrorPosterior:
+    """The probability that each label is wrong, from out-of-fold probabilities.
+
+    Such probabilities approximate p(given label | image). The clean class distribution r of an image solves
+    r T = p with T the noise matrix; Richardson-Lucy steps (Richardson 1972, Lucy 1974) recover it, and Bayes' rule
+    with T turns it into P(true | image, given).
+
+    Args:
+        labels: (N,) given class indices.
+        pred_probs: (N, K) out-of-fold probabilities, rows summing to one.
+        noise: (K, K) P(given = column | true = row); estimated by `noise_matrix` where left out.
+        steps: of Richardson-Lucy.
+
+    Raises:
+        InputError: see `validate_probs`.
+
+    Example:
+        >>> probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
+        >>> noise = np.array([[0.9, 0.1], [0.1, 0.9]])
+        >>> error_posterior(np.array([0, 1, 1]), probs, noise=noise).p_wrong.round(2).tolist()
+        [0.0, 0.01, 0.99]
+    """
+    probs = validate_probs(labels, pred_probs)
+    labels = np.asarray(labels)
+    matrix = noise_matrix(labels, probs) if noise is None else noise
+    p_true = np.empty_like(probs)
+    for start in range(0, len(probs), 8192):
+        p = probs[start : start + 8192]
+        r = p.copy()
+        for _ in range(steps):
+            r *= (p / np.maximum(r @ matrix, 1e-12)) @ matrix.T
+            r /= np.maximum(r.sum(axis=1, keepdims=True), 1e-300)
+        joint = r * matrix[:, labels[start : start + 8192]].T
+        total = joint.sum(axis=1, keepdims=True)
+        p_true[start : start + 8192] = np.where(total > 0, joint / np.maximum(total, 1e-300), p)
+    p_wrong = 1 - p_true[np.arange(len(labels)), labels]
+    return ErrorPosterior(np.clip(p_wrong, 0, 1), p_true, matrix)
+
+
+def self_confidence(labels: NDArray[np.integer], pred_probs: Floats) -> NDArray[np.float64]:
+    """Probability of the given label, (N,), 0 to 1, lower is worse (cleanlab's default score)."""
+    confidence: NDArray[np.float64] = np.asarray(pred_probs, dtype=np.float64)[np.arange(len(labels)), labels]
+    return confidence
+
+
+def confident_mistakes(labels: NDArray[np.integer], pred_probs: Floats, *, threshold: float) -> NDArray[np.bool_]:
+    """(N,) whether another class than the given one has at least `threshold`.
+
+    Example:
+        >>> confident_mistakes(np.array([0, 0]), np.array([[0.05, 0.95], [0.3, 0.7]]), threshold=0.9).tolist()
+        [True, False]
+    """
+    probs = np.asarray(pred_probs)
+    flagged: NDArray[np.bool_] = (probs.argmax(axis=1) != labels) & (probs.max(axis=1) >= threshold)
+    return flagged
+
+
+def ambiguous(pred_probs: Floats, *, band: tuple[float, float]) -> NDArray[np.bool_]:
+    """(N,) whether the top probability lies within the band, ends included.
+
+    Example:
+        >>> ambiguous(np.array([[0.55, 0.45], [0.9, 0.1]]), band=(0.5, 0.6)).tolist()
+        [True, False]
+    """
+    top = np.asarray(pred_probs).max(axis=1)
+    within: NDArray[np.bool_] = (top >= band[0]) & (top <= band[1])
+    return within
+
+
+def posterior_of(tables: Tables) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.float64], ErrorPosterior] | None:
+    """Labelled, predicted rows sorted by path; their label indices, probabilities and posterior; None where none."""
+    if not tables.predictions.height or len(tables.classes) < 2:
+        return None
+    index = {name: place for place, name in enumerate(tables.classes)}
+    rows = (
+        tables.judged().select("path", "label").join(tables.predictions, on="path")
+        .filter(pl.col("label").is_in(list(index))).sort("path")
+    )  # fmt: skip
+    if not rows.height:
+        return None
+    labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
+    probs = validate_probs(labels, np.array(rows["probs"].to_list(), dtype=np.float64))
+    return rows, labels, probs, error_posterior(labels, probs)
+
+
+def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
+    """Findings `label_error` (posterior), `confident_mistake`, `ambiguous` and `cleanlab`."""
+    known = posterior_of(tables)
+    if known is None:
+        return table([])
+    rows, labels, probs, posterior = known
+    neighbours = _neighbour_votes(tables, rows)
+    flags = {
+        LABEL_ERROR: posterior.p_wrong >= options.label_error,
+        CONFIDENT: confident_mistakes(labels, probs, threshold=options.confident_mistake),
+        AMBIGUOUS: ambiguous(probs, band=options.ambiguous),
+        CLEANLAB: _cleanlab(labels, probs),
+    }
+    confidence = self_confidence(labels, probs)
+    out = []
+    for n, (path, label) in enumerate(rows.select("path", "label").iter_rows()):
+        top = int(probs[n].argmax())
+        likely = int(posterior.p_true[n].argmax())
+        p_wrong = float(posterior.p_wrong[n])
+        seen = (
+            f"labelled {tables.title(label)}, predicted {tables.title(tables.classes[top])} with {probs[n, top]:.2f} "
+            "by a model that never saw it"
+        )
+        if votes := neighbours.get(path):
+            count, of, name = votes
+            seen += f"; {count} of its {of} nearest images are {tables.title(name)}"
+        suggestion = tables.classes[likely] if tables.classes[likely] != label else None
+        for name, score, reason in (
+            (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {p_wrong:.0%}"),
+            (CONFIDENT, float(confidence[n]), seen),
+            (AMBIGUOUS, float(probs[n, top]), f"{_second(tables, probs[n])}: hard, or both on one picture"),
+            (CLEANLAB, float(confidence[n]), f"{seen} (cleanlab's find_label_issues)"),
+        ):
+            if flags[name][n]:
+                out.append(finding(path, name, score, reason, p_wrong=p_wrong, suggestion=suggestion))
+    return table(out)
+
+
+def _second(tables: Tables, probs: NDArray[np.float64]) -> str:
+    first, second = np.argsort(-probs)[:2]
+    return (
+        f"{tables.title(tables.classes[first])} with {probs[first]:.2f} or "
+        f"{tables.title(tables.classes[second])} with {probs[second]:.2f}"
+    )
+
+
+def _cleanlab(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    from cleanlab.filter import find_label_issues
+
+    if len(np.unique(labels)) < probs.shape[1]:
+        return np.zeros(len(labels), dtype=bool)  # cleanlab wants every class to occur
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(find_label_issues(labels, probs, n_jobs=1), dtype=bool)
+
+
+def _neighbour_votes(tables: Tables, rows: pl.DataFrame, k: int = 15) -> dict[str, tuple[int, int, str]]:
+    """Per path: how many of its k nearest other images (cosine) carry the commonest label, k, and that label."""
+    if not tables.embeddings.height:
+        return {}
+    labelled = tables.embeddings.join(rows.select("path", "label"), on="path").sort("path")
+    vectors = np.asarray(labelled["vector"].to_list(), dtype=np.float32)
+    vectors -= vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    names = np.array(labelled["label"].to_list())
+    k = min(k, len(vectors) - 1)
+    if k < 1:
+        return {}
+    out = {}
+    for start in range(0, len(vectors), 1024):
+        similar = vectors[start : start + 1024] @ vectors.T
+        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -2
+        near = np.argpartition(-similar, k - 1, axis=1)[:, :k]
+        for n, neighbours in enumerate(near):
+            values, counts = np.unique(names[neighbours], return_counts=True)
+            out[str(labelled["path"][start + n])] = (int(counts.max()), k, str(values[counts.argmax()]))
+    return out

@@ -1,0 +1,1 @@
+"""fastai and torch: decoded cache, embeddings, out-of-fold predictions, training. Imported only when used."""

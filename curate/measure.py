@@ -1,0 +1,174 @@
+"""One decode per image: perceptual hashes and quality figures.
+
+Thresholds live in the checks; here are figures only. `phash` and `dhash` are those of imagehash (DCT of 32 x 32
+greys, 8 x 8 low frequencies against their median; gradients of 9 x 8 greys), packed into 64 bits, first bit highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dct
+
+from curate.images import ImageFailure, load, load_with_header
+from curate.runner import Runner
+from curate.schema import FEATURES
+
+SIDE = 128
+"""Pixels of the longer side at which quality figures are taken, so that they compare across sizes."""
+
+_WEIGHTS = np.uint64(1) << np.arange(63, -1, -1, dtype=np.uint64)
+
+Job = tuple[str, str, str]
+"""Manifest path, sha256, file."""
+
+
+def pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Pack (N, 8, 8) bits into N 64-bit hashes, first bit highest."""
+    packed: NDArray[np.uint64] = (bits.reshape(len(bits), 64) * _WEIGHTS).sum(axis=1, dtype=np.uint64)
+    return packed
+
+
+def phash(greys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Perceptual hashes of (N, 32, 32) greys: the bits of `imagehash.phash`."""
+    low = dct(dct(greys.astype(np.float64), axis=1), axis=2)[:, :8, :8]
+    return pack(low > np.median(low, axis=(1, 2), keepdims=True))
+
+
+def dhash(greys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Difference hashes of (N, 8, 9) greys: the bits of `imagehash.dhash`."""
+    return pack(greys[:, :, 1:] > greys[:, :, :-1])
+
+
+def figures(image: Image.Image) -> dict[str, float]:
+    """Quality figures of an RGB picture, taken at `SIDE` pixels.
+
+    Returns:
+        `brightness` (mean, 0 to 1), `contrast` (standard deviation, 0 to 1), `entropy` (bits of the histogram of 256
+        greys), `sharpness` (variance of the Laplacian, brightness in 0 to 1; Pech-Pacheco et al. 2000),
+        `colourfulness` (mean difference of the strongest and weakest channel, 0 to 1), `border` (share of the area
+        in uniform margins).
+    """
+    rgb = np.asarray(image, dtype=np.uint8)
+    grey = np.asarray(image.convert("L"), dtype=np.uint8)
+    values = grey.astype(np.float32) / 255
+    histogram = np.bincount(grey.ravel(), minlength=256) / grey.size
+    present = histogram[histogram > 0]
+    if min(values.shape) >= 3:
+        inner = values[1:-1, 1:-1]
+        laplacian = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * inner
+        sharpness = float(laplacian.var())
+    else:
+        sharpness = 0.0
+    spread = rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2)
+    return {
+        "brightness": float(values.mean()),
+        "contrast": float(values.std()),
+        "entropy": float(-(present * np.log2(present)).sum()),
+        "sharpness": sharpness,
+        "colourfulness": float(spread.mean()) / 255,
+        "border": _border(values),
+    }
+
+
+def _border(values: NDArray[np.floating], tolerance: float = 0.02) -> float:
+    """Share of the area in margins whose rows or columns are uniform."""
+    height, width = values.shape
+    rows = np.flatnonzero(np.ptp(values, axis=1) > tolerance)
+    columns = np.flatnonzero(np.ptp(values, axis=0) > tolerance)
+    if not len(rows) or not len(columns):
+        return 1.0
+    inside = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
+    return 1.0 - inside / float(height * width)
+
+
+def measure_batch(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Measure some files; returns rows of `FEATURES` and (path, reason) of those that cannot be read."""
+    rows: list[dict[str, Any]] = []
+    failures: list[tuple[str, str]] = []
+    for_phash: list[NDArray[np.uint8]] = []
+    for_dhash: list[NDArray[np.uint8]] = []
+    for path, sha, file in jobs:
+        try:
+            image, header = _load(Path(file))
+        except ImageFailure as failure:
+            failures.append((path, str(failure)))
+            continue
+        grey = image.convert("L")
+        for_phash.append(np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS)))
+        for_dhash.append(np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS)))
+        scale = SIDE / max(image.size)
+        if scale < 1:
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image = image.resize(size, Image.Resampling.BOX)
+        width, height = header
+        row = {"path": path, "sha256": sha, "width": width, "height": height, "aspect": width / height}
+        rows.append(row | figures(image))
+    if rows:
+        hashes = zip(phash(np.stack(for_phash)).tolist(), dhash(np.stack(for_dhash)).tolist(), strict=True)
+        for row, (p, d) in zip(rows, hashes, strict=True):
+            row["phash"], row["dhash"] = p, d
+    return rows, failures
+
+
+def _load(file: Path) -> tuple[Image.Image, tuple[int, int]]:
+    image, header = load_with_header(file, draft=SIDE)
+    return image, (header.width, header.height)
+
+
+def measure(
+    manifest: pl.DataFrame,
+    root: Path,
+    *,
+    runner: Runner,
+    previous: pl.DataFrame | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    batch: int = 64,
+) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
+    """Measure the readable images of a manifest that `previous` does not hold with the same bytes.
+
+    Yields, again and again, the features of all images measured so far (schema `FEATURES`, in the order of the
+    manifest) and the reasons of those that cannot be read, so that the caller can save what is there.
+
+    Args:
+        manifest: the images.
+        root: folder that manifest paths are relative to.
+        runner: where to run.
+        previous: features of an earlier time.
+        progress: called with (done, all).
+        batch: images per task.
+    """
+    readable = manifest.filter(pl.col("status") == "ok")
+    have = FEATURES.empty() if previous is None else previous
+    have = have.join(readable.select("path", "sha256"), on=["path", "sha256"], how="semi")
+    todo = readable.join(have, on=["path", "sha256"], how="anti").select("path", "sha256")
+    jobs: list[Job] = [(path, sha, str(root / path)) for path, sha in todo.iter_rows()]
+    parts = [have]
+    failures: dict[str, str] = {}
+    done = 0
+    for number, (rows, failed) in enumerate(runner.map_batches(measure_batch, jobs, size=batch), start=1):
+        parts.append(pl.DataFrame(rows, schema=FEATURES.columns))
+        failures.update(failed)
+        done += len(rows) + len(failed)
+        if progress:
+            progress(done, len(jobs))
+        if number % 64 == 0:
+            yield _ordered(parts, readable), failures
+    yield _ordered(parts, readable), failures
+
+
+def _ordered(parts: list[pl.DataFrame], manifest: pl.DataFrame) -> pl.DataFrame:
+    table = pl.concat(parts)
+    return manifest.select("path").join(table, on="path", how="inner", maintain_order="left").select(FEATURES.columns)
+
+
+def load_grey(file: Path, side: int) -> NDArray[np.uint8]:
+    """A picture as (side, side) greys, for verifying candidates. Raises `ImageFailure`."""
+    image = load(file, draft=2 * side).convert("L")
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

@@ -1,0 +1,38 @@
+"""Several machines: the same batches as Ray tasks. Files must be reachable under the same paths everywhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from curate.errors import EnvironmentMissing
+from curate.runner import Item, Result, batches
+
+
+class RayRunner:
+    """Runs batches as Ray tasks; joins the cluster of $RAY_ADDRESS, else starts Ray on this machine."""
+
+    def __init__(self) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            msg = "Ray is not installed: `pip install 'curate[ray]'`, or use --runner local."
+            raise EnvironmentMissing(msg) from error
+        self._ray: Any = ray
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+
+    def map_batches(
+        self, function: Callable[[Sequence[Item]], Result], items: Sequence[Item], *, size: int
+    ) -> Iterator[Result]:
+        """See `Runner.map_batches`; results come in order, with a bounded number of tasks under way."""
+        task = self._ray.remote(function)
+        limit = 2 * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        waiting: deque[Any] = deque()
+        for part in batches(items, size):
+            waiting.append(task.remote(part))
+            if len(waiting) >= limit:
+                yield self._ray.get(waiting.popleft())
+        while waiting:
+            yield self._ray.get(waiting.popleft())
