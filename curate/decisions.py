@@ -21,6 +21,7 @@ from curate.workspace import append_log, digest, now, read_log
 
 MEMBERSHIP = "membership"
 LABEL = "label"
+SPLIT = "split"
 
 Scope = Literal["row", "bytes"]
 Value = str | dict[str, str]
@@ -41,9 +42,9 @@ class Decision:
     Attributes:
         path: manifest path of the image.
         sha256: digest of the bytes that were looked at; where they change, the decision is stale.
-        aspect: `membership`, `label`, `finding:<check>` or `pair:<other path>`.
-        value: `in`, `out` or `{"in_favour_of": path}` (out, and what stays instead); a class name; `dismissed`;
-            `distinct`.
+        aspect: `membership`, `label`, `split`, `finding:<check>` or `pair:<other path>`.
+        value: `in`, `out` or `{"in_favour_of": path}` (out, and what stays instead); a class name; a split;
+            `dismissed`; `distinct`.
         scope: `row`: this path alone; `bytes`: every row with these bytes.
         supersedes: the heads of the same aspect that the writer saw.
         check: the check that led here. batch: the bulk action this belongs to.
@@ -65,6 +66,7 @@ class Decision:
         ok = {
             MEMBERSHIP: self.value in ("in", "out") or (isinstance(self.value, dict) and "in_favour_of" in self.value),
             LABEL: isinstance(self.value, str) and bool(self.value),
+            SPLIT: isinstance(self.value, str) and bool(self.value),
         }
         if self.aspect.startswith("finding:"):
             valid = self.value == "dismissed"

@@ -54,6 +54,10 @@ class ImageFailure(CurateError):
         self.reason: FailureReason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[ImageFailure], tuple[FailureReason, str]]:
+        """Exceptions are pickled by their message alone, which would not come back from a worker process."""
+        return type(self), (self.reason, self.detail)
+
 
 def describe_bytes(head: bytes) -> FailureReason:
     """Name what bytes that are no image look like, from their first kilobyte.

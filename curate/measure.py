@@ -165,7 +165,11 @@ def measure(
 
 def _ordered(parts: list[pl.DataFrame], manifest: pl.DataFrame) -> pl.DataFrame:
     table = pl.concat(parts)
-    return manifest.select("path").join(table, on="path", how="inner", maintain_order="left").select(FEATURES.columns)
+    return (
+        manifest.select("path")
+        .join(table, on="path", how="inner", maintain_order="left")
+        .select(list(FEATURES.columns))
+    )
 
 
 def load_grey(file: Path, side: int) -> NDArray[np.uint8]:

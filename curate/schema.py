@@ -84,7 +84,16 @@ FINDINGS = TableSchema(
     key=("path", "check", "group"),
 )  # fmt: skip
 
-TABLES = {t.name: t for t in (MANIFEST, FEATURES, GROUPS, EMBEDDINGS, PREDICTIONS, FINDINGS)}
+QUEUE = TableSchema(
+    name="queue",
+    columns={
+        "rank": pl.Int64, "path": pl.String, "checks": pl.List(pl.String), "reason": pl.String, "p_wrong": pl.Float64,
+        "suggestion": pl.String, "probe": pl.Boolean, "worth": pl.Float64,
+    },
+    nullable=frozenset({"p_wrong", "suggestion"}),
+)  # fmt: skip
+
+TABLES = {t.name: t for t in (MANIFEST, FEATURES, GROUPS, EMBEDDINGS, PREDICTIONS, FINDINGS, QUEUE)}
 
 
 def validate(table: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:

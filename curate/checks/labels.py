@@ -181,7 +181,7 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
         return table([])
     rows, labels, probs, posterior = known
     neighbours = _neighbour_votes(tables, rows)
-    flags = {
+    flags: dict[str, NDArray[np.bool_]] = {
         LABEL_ERROR: posterior.p_wrong >= options.label_error,
         CONFIDENT: confident_mistakes(labels, probs, threshold=options.confident_mistake),
         AMBIGUOUS: ambiguous(probs, band=options.ambiguous),
@@ -201,14 +201,14 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
             count, of, name = votes
             seen += f"; {count} of its {of} nearest images are {tables.title(name)}"
         suggestion = tables.classes[likely] if tables.classes[likely] != label else None
-        for name, score, reason in (
-            (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {p_wrong:.0%}"),
-            (CONFIDENT, float(confidence[n]), seen),
-            (AMBIGUOUS, float(probs[n, top]), f"{_second(tables, probs[n])}: hard, or both on one picture"),
-            (CLEANLAB, float(confidence[n]), f"{seen} (cleanlab's find_label_issues)"),
+        for name, score, reason, better in (
+            (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {p_wrong:.0%}", suggestion),
+            (CONFIDENT, float(confidence[n]), seen, suggestion),
+            (AMBIGUOUS, float(probs[n, top]), f"{_second(tables, probs[n])}: hard, or both on one picture", None),
+            (CLEANLAB, float(confidence[n]), f"{seen} (cleanlab's find_label_issues)", suggestion),
         ):
             if flags[name][n]:
-                out.append(finding(path, name, score, reason, p_wrong=p_wrong, suggestion=suggestion))
+                out.append(finding(path, name, score, reason, p_wrong=p_wrong, suggestion=better))
     return table(out)
 
 

@@ -16,7 +16,7 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.schedule import valley
-from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
+from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.data.block import CategoryBlock, DataBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IndexSplitter, Normalize
@@ -160,30 +160,11 @@ def train(
     Returns:
         The learner, and (epoch, side, training loss) rows.
     """
-    backbone = load_backbone(spec.backbone, weights=spec.weights)
     history = SmoothLoss()
-    rate = lr or spec.lr
     with seeded(seed):
-        make = partial(_loaders, rows, labels, classes, pixels, backbone=backbone, augment=augment,
-                       batch_size=spec.batch_size, valid=valid)  # fmt: skip
-        model = nn.Sequential(backbone.body, create_head(backbone.features, len(classes)))
-        for layer in backbone.body.modules():
-            # Some ImageNet bodies move their statistics by 1% a batch: too slowly for a few hundred pictures.
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = 0.1
-        loaders = make(side=spec.sizes[0])
-        callbacks = [MixUp(augment.mixup)] if augment.mixup else []
-        if device().type == "cuda":
-            callbacks.append(MixedPrecision())
-        learner = Learner(
-            loaders, model, loss_func=CrossEntropyLossFlat(), splitter=splitter(backbone.cut),
-            cbs=[history, *callbacks], metrics=[accuracy] if valid else [], train_bn=False,
-        )  # fmt: skip
-        model.to(memory_format=torch.channels_last)
+        make, learner = _learner(rows, labels, classes, pixels, spec=spec, augment=augment, valid=valid, cbs=[history])
         with learner.no_bar(), learner.no_logging():
-            learner.freeze()
-            if rate is None:
-                rate = float(learner.lr_find(show_plot=False, suggest_funcs=(valley,)).valley)
+            rate = lr or spec.lr or _find_rate(learner)
             for number, side in enumerate(spec.sizes):
                 history.side = side
                 if number:
@@ -193,19 +174,71 @@ def train(
                         learner.fit_one_cycle(spec.epochs_frozen, rate, cbs=EpochReport(report, f"head at {side} px"))
                     learner.freeze_to(-2) if spec.freeze_early else learner.unfreeze()
                 if spec.epochs:
-                    watch = [EpochReport(report, f"all at {side} px"), *_keep_best(valid, spec.epochs, learner)]
+                    watch: list[Callback] = [EpochReport(report, f"all at {side} px")]
+                    watch += [KeepBest(spec.epochs)] if valid else []
                     top = rate / (2 * (number + 1))
                     learner.fit_one_cycle(spec.epochs, slice(top / 20, top), cbs=watch)
     return learner, history.rows
 
 
-def _keep_best(valid: Sequence[int], epochs: int, learner: Learner) -> list[Callback]:
-    if not valid:
-        return []
-    return [
-        SaveModelCallback(monitor="valid_loss", fname=f"best-{id(learner)}"),
-        EarlyStoppingCallback(monitor="valid_loss", patience=max(2, epochs // 2)),
-    ]
+def learning_rate(
+    rows: Sequence[int], labels: Sequence[str], classes: Sequence[str], pixels: NDArray[np.uint8], *,
+    spec: TrainSpec, augment: AugmentSpec, seed: int = 0,
+) -> float:  # fmt: skip
+    """The base rate that lr_find's valley suggests (Smith 2015); arguments as for `train`."""
+    with seeded(seed):
+        _, learner = _learner(rows, labels, classes, pixels, spec=spec, augment=augment, valid=(), cbs=[])
+        with learner.no_bar(), learner.no_logging():
+            return _find_rate(learner)
+
+
+def _find_rate(learner: Learner) -> float:
+    return float(learner.lr_find(show_plot=False, suggest_funcs=(valley,)).valley)
+
+
+def _learner(
+    rows: Sequence[int], labels: Sequence[str], classes: Sequence[str], pixels: NDArray[np.uint8], *,
+    spec: TrainSpec, augment: AugmentSpec, valid: Sequence[int], cbs: list[Callback],
+) -> tuple[Callable[..., DataLoaders], Learner]:  # fmt: skip
+    """A learner with a new head on a frozen body, and what makes its loaders at another size."""
+    backbone = load_backbone(spec.backbone, weights=spec.weights)
+    make = partial(_loaders, rows, labels, classes, pixels, backbone=backbone, augment=augment,
+                   batch_size=spec.batch_size, valid=valid)  # fmt: skip
+    model = nn.Sequential(backbone.body, create_head(backbone.features, len(classes)))
+    for layer in backbone.body.modules():
+        # Some ImageNet bodies move their statistics by 1% a batch: too slowly for a few hundred pictures.
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.1
+    callbacks = [*cbs, MixUp(augment.mixup)] if augment.mixup else list(cbs)
+    if device().type == "cuda":
+        callbacks.append(MixedPrecision())
+    learner = Learner(
+        make(side=spec.sizes[0]), model, loss_func=CrossEntropyLossFlat(), splitter=splitter(backbone.cut),
+        cbs=callbacks, metrics=[accuracy] if valid else [], train_bn=False,
+    )  # fmt: skip
+    model.to(memory_format=torch.channels_last)
+    learner.freeze()
+    return make, learner
+
+
+class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stops when the validation loss no longer falls, and puts the weights of the best epoch back; in memory."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(monitor="valid_loss", patience=max(2, epochs // 2))
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def after_epoch(self) -> None:
+        """Called by fastai."""
+        super().after_epoch()
+        if self.new_best:
+            self.weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def after_fit(self) -> None:
+        """Called by fastai."""
+        super().after_fit()
+        if self.weights:
+            self.model.load_state_dict(self.weights)
 
 
 def predict(learner: Learner, pixels: NDArray[np.uint8], rows: Sequence[int], *, tta: bool) -> NDArray[np.float32]:

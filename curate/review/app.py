@@ -22,7 +22,7 @@ from curate.errors import EnvironmentMissing
 from curate.review.cards import Card, cards_of
 from curate.review.database import connect
 from curate.review.layout import TO_REVIEW, dress, save_views, score_field
-from curate.review.marks import decision_text, label_in_force
+from curate.wording import decision_text, label_in_force
 from curate.workspace import Workspace, digest
 
 PLAIN = ("path", "reason", "decision", "suggestion", "source")

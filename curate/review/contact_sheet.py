@@ -19,8 +19,7 @@ from jinja2 import Environment
 from curate.decisions import DecisionLog, Folded, fold
 from curate.images import ImageFailure, load
 from curate.review.actions import classes
-from curate.review.layout import ABOUT
-from curate.review.marks import check_title, decision_text, label_in_force
+from curate.wording import ABOUT, check_title, decision_text, label_in_force
 from curate.workspace import Workspace, now, write_bytes
 
 SIDE = 240

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from curate.review.marks import check_title
+from curate.wording import ABOUT, check_title
 
 ON_THE_GRID = ["label", "prediction", "reason", "decision"]
 """Fields whose values are shown on every picture from the start."""
@@ -34,18 +34,6 @@ FIELDS = {
 TO_REVIEW = "to review"
 QUEUE = "queue"
 DECIDED = "decided"
-
-ABOUT = {
-    "duplicates:exact": "the same bytes as an image that stays",
-    "duplicates:near": "nearly the same picture as an image that stays",
-    "duplicates:conflict": "the same picture under two labels",
-    "leakage": "the same picture is in the holdout",
-    "confident_mistake": "the model is sure of another class",
-    "label_error": "the label is probably wrong",
-    "ambiguous": "the model cannot tell which class it is, or two classes are on one picture",
-    "cleanlab": "cleanlab's own rule finds the label wrong",
-    "outlier": "unlike every other image of the data set",
-}
 
 
 def dress(fo: Any, dataset: Any) -> None:

@@ -1,8 +1,29 @@
-"""What the decisions say about an image, in words for the screen."""
+"""Checks and decisions in words for the screen."""
 
 from __future__ import annotations
 
-from curate.decisions import LABEL, MEMBERSHIP, Decision, Folded
+from curate.decisions import LABEL, MEMBERSHIP, SPLIT, Decision, Folded
+
+ABOUT = {
+    "duplicates:exact": "the same bytes as an image that stays",
+    "duplicates:near": "nearly the same picture as an image that stays",
+    "duplicates:conflict": "the same picture under two labels",
+    "leakage": "the same picture is in the holdout",
+    "confident_mistake": "the model is sure of another class",
+    "label_error": "the label is probably wrong",
+    "ambiguous": "the model cannot tell which class it is, or two classes are on one picture",
+    "cleanlab": "cleanlab's own rule finds the label wrong",
+    "outlier": "unlike every other image of the data set",
+    "quality:unreadable": "a file that no picture can be read from",
+    "quality:dark": "hardly any light",
+    "quality:bright": "hardly anything but white",
+    "quality:low_contrast": "hardly any difference between light and dark",
+    "quality:low_information": "plain: next to nothing on it",
+    "quality:blurry": "out of focus",
+    "quality:tiny": "very few pixels",
+    "quality:odd_aspect": "far longer than wide, or the other way round",
+}
+"""What a finding of each check says."""
 
 
 def check_title(check: str) -> str:
@@ -17,6 +38,8 @@ def _phrase(decision: Decision) -> str:
         return "dropped" if decision.is_out else "kept"
     if decision.aspect == LABEL:
         return f"relabelled to {decision.value}"
+    if decision.aspect == SPLIT:
+        return f"put into {decision.value}"
     kind, _, what = decision.aspect.partition(":")
     return f"dismissed {check_title(what)}" if kind == "finding" else f"not a duplicate of {what}"
 

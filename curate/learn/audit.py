@@ -1,0 +1,146 @@
+"""The predictions that labels are judged by: embeddings, and out-of-fold probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.config import Spec
+from curate.learn.backbones import device, load_backbone
+from curate.learn.cache import Pixels, decoded
+from curate.learn.embed import embed
+from curate.learn.out_of_fold import UNLABELLED, FitPredict, make_folds, out_of_fold, probe
+from curate.runner import Runner
+from curate.schema import PREDICTIONS
+from curate.workspace import Workspace, digest, file_digest
+
+Mode = Literal["probe", "finetune"]
+
+
+class Progress(Protocol):
+    """Told what is being done and how far it is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`what` in words, `done` of `total`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit computes.
+
+    Attributes:
+        embeddings: schema `EMBEDDINGS`.
+        predictions: schema `PREDICTIONS`.
+        mode: how the predictions were made.
+        notes: what a person should know, in words.
+    """
+
+    embeddings: pl.DataFrame
+    predictions: pl.DataFrame
+    mode: Mode
+    notes: tuple[str, ...]
+
+
+def resolve_mode(mode: Literal["auto", "probe", "finetune"]) -> Mode:
+    """`auto` is `finetune` on a GPU and `probe` elsewhere."""
+    return mode if mode != "auto" else "finetune" if device().type == "cuda" else "probe"
+
+
+def audit(
+    workspace: Workspace, images: pl.DataFrame, groups: pl.DataFrame, classes: Sequence[str], *, spec: Spec,
+    mode: Mode, runner: Runner, previous: pl.DataFrame | None = None, progress: Progress = lambda *_: None,
+) -> Audit:  # fmt: skip
+    """Embed images and predict each by a model that saw neither it nor a near-duplicate of it.
+
+    Args:
+        workspace: the data set; its cache is used.
+        images: readable rows of the manifest outside the holdout; rows without a label are predicted, never learnt.
+        groups: schema `GROUPS`; images of one group share a fold.
+        classes: names, in the order of the probabilities.
+        spec: its `audit` section; for `finetune` also `train` and `augment`.
+        mode: `probe` (regression on frozen embeddings) or `finetune` (fastai training per fold).
+        runner: where pictures are decoded.
+        previous: embeddings of an earlier time.
+        progress: told how far it is.
+
+    Raises:
+        InputError: fewer than two classes have images.
+    """
+    options = spec.audit
+    images = images.sort("path")
+    index = {name: n for n, name in enumerate(classes)}
+    labels = np.array([index.get(label, UNLABELLED) for label in images["label"].to_list()], dtype=np.int64)
+    folds = make_folds(labels, fold_groups(images, groups), list(classes), k=options.folds, seed=options.seed)
+    side = options.image_size
+    pixels = decoded(workspace, images, side, runner=runner, progress=lambda d, t: progress("decoding", d, t))
+    backbone = load_backbone(options.backbone, weights=options.weights)
+    tag = f"{options.backbone}@{side}"
+    if options.weights:
+        tag += "+" + file_digest(Path(options.weights))[:8]
+    embeddings = embed(
+        images, pixels, backbone, tag=tag, previous=previous, progress=lambda d, t: progress("embedding", d, t)
+    )
+    run = digest(mode, tag, options.model_dump(), classes, images["sha256"].to_list())[:12]
+    if mode == "probe":
+        vectors = embeddings["vector"].to_numpy()
+        fit_predict = probe(vectors, labels, len(classes), regularisation=options.regularisation)
+    else:
+        run = digest(run, spec.train.model_dump(), spec.augment.model_dump())[:12]
+        rows = pixels.index(images["sha256"].to_list())
+        fit_predict = finetune(pixels, rows, labels, folds.group, classes, spec, lambda w: progress(w, 0, 0))
+    probs = out_of_fold(
+        labels, folds, len(classes), fit_predict, store=workspace.cache / "folds", key=run,
+        progress=lambda d, t: progress("predicting folds", d, t),
+    )  # fmt: skip
+    predictions = pl.DataFrame(
+        {
+            "path": images["path"],
+            "fold": pl.Series(folds.fold, dtype=pl.Int32),
+            "group": pl.Series(folds.group, dtype=pl.Int64),
+            "probs": pl.Series(probs.tolist(), dtype=pl.List(pl.Float32)),
+            "predicted": [classes[n] for n in probs.argmax(axis=1)],
+            "confidence": pl.Series(probs.max(axis=1), dtype=pl.Float32),
+            "run": [run] * images.height,
+        },
+        schema=PREDICTIONS.columns,
+    )
+    return Audit(embeddings=embeddings, predictions=predictions, mode=mode, notes=folds.notes)
+
+
+def fold_groups(images: pl.DataFrame, groups: pl.DataFrame) -> NDArray[np.int64]:
+    """(N,) ids: images of one duplicate group share one, every other image has its own."""
+    joined = images.select("path").join(groups.select("path", "group"), on="path", how="left", maintain_order="left")
+    number = joined["group"].to_numpy().astype(np.float64)
+    alone = np.isnan(number)
+    out = np.where(alone, 0, number).astype(np.int64)
+    first_free = int(out.max(initial=-1)) + 1
+    out[alone] = first_free + np.arange(int(alone.sum()))
+    return out
+
+
+def finetune(
+    pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int64], group: NDArray[np.int64],
+    classes: Sequence[str], spec: Spec, report: Callable[[str], None],
+) -> FitPredict:  # fmt: skip
+    """Train the model of the spec for each fold; the epoch to keep is chosen on groups within the training part."""
+
+    def fit_predict(train_rows: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float32]:
+        from curate.learn.train import predict, train
+
+        inner = make_folds(labels[train_rows], group[train_rows], list(classes), k=8, seed=spec.audit.seed)
+        valid = np.flatnonzero(inner.fold == 0)
+        learner, _ = train(
+            rows[train_rows].tolist(), [classes[n] for n in labels[train_rows]], classes, pixels.array,
+            spec=spec.train, augment=spec.augment, seed=spec.audit.seed + fold, valid=valid.tolist(),
+            report=lambda words: report(f"fold {fold + 1}: {words}"),
+        )  # fmt: skip
+        return predict(learner, pixels.array, rows[test].tolist(), tta=spec.train.tta)
+
+    return fit_predict
