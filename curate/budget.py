@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curate.errors import InputError
 
 UNDECIDED = -1
-Bools = NDArray[np.bool_]
+_DRAWS = 4000
 Floats = NDArray[np.float64]
 
 
@@ -35,7 +35,10 @@ class Expectation:
     p_wrong: Floats
 
 
-def expect(p_wrong: NDArray[np.floating], decided: NDArray[np.integer] | None = None, *, k: int) -> Expectation:
+def expect(
+    p_wrong: NDArray[np.floating], decided: NDArray[np.integer] | None = None, *, k: int,
+    strata: NDArray[np.integer] | None = None,
+) -> Expectation:  # fmt: skip
     """Expected errors in the first k of a queue and beyond it.
 
     The probabilities of a model are seldom calibrated. What was decided corrects them: the log odds are taken to be
@@ -48,6 +51,8 @@ def expect(p_wrong: NDArray[np.floating], decided: NDArray[np.integer] | None = 
         decided: (N,) 1 where the label was found wrong, 0 where it was found right, `UNDECIDED` elsewhere. It should
             hold a few images from everywhere, not only from the head.
         k: length of the review, 0 to N.
+        strata: (N,) small integers: images that came into the queue for different reasons are corrected each by their
+            own decisions. What an outlier turns out to be says nothing about labels.
 
     Raises:
         InputError: shapes do not fit, a probability is outside [0, 1], or k is outside 0 to N.
@@ -59,25 +64,40 @@ def expect(p_wrong: NDArray[np.floating], decided: NDArray[np.integer] | None = 
     """
     p = np.asarray(p_wrong, dtype=np.float64)
     known = np.full(len(p), UNDECIDED) if decided is None else np.asarray(decided)
-    if p.ndim != 1 or known.shape != p.shape or not np.all((p >= 0) & (p <= 1)):
-        msg = f"p_wrong (N,) must lie in [0, 1] and fit decided (N,): {p.shape}, {known.shape}"
+    part_of = np.zeros(len(p), dtype=np.int64) if strata is None else np.asarray(strata)
+    if p.ndim != 1 or known.shape != p.shape or part_of.shape != p.shape or not np.all((p >= 0) & (p <= 1)):
+        shapes = f"{p.shape}, {known.shape}, {part_of.shape}"
+        msg = f"p_wrong (N,) must lie in [0, 1], and decided and strata be (N,) too, not {shapes}"
         raise InputError(msg)
     if not 0 <= k <= len(p):
         msg = f"a review of {k} images does not fit a queue of {len(p)}"
         raise InputError(msg)
     logit = np.log(np.clip(p, 1e-6, 1 - 1e-6) / (1 - np.clip(p, 1e-6, 1 - 1e-6)))
-    a, b, weight = _posterior(logit[known != UNDECIDED], known[known != UNDECIDED])
     head = np.arange(len(p)) < k
-    out = {}
-    for name, part in (("first", head), ("beyond", ~head)):
-        open_logits = logit[part & (known == UNDECIDED)]
-        certain = float((known[part] == 1).sum())
-        mean, variance = _sums(open_logits, a, b)
-        low, high = _interval(mean, variance, weight)
-        out[name] = (certain + float(weight @ mean), (certain + low, certain + min(high, len(open_logits))))
-    calibrated = _calibrated(logit, a, b, weight)
+    rng = np.random.default_rng(0)
+    expected = {True: float((known[head] == 1).sum()), False: float((known[~head] == 1).sum())}
+    drawn = {place: np.full(_DRAWS, expected[place]) for place in expected}
+    calibrated = np.empty(len(p))
+    for stratum in np.unique(part_of):
+        mine = part_of == stratum
+        told = mine & (known != UNDECIDED)
+        a, b, weight = _posterior(logit[told], known[told])
+        calibrated[mine] = _calibrated(logit[mine], a, b, weight)
+        chosen = rng.choice(len(weight), size=_DRAWS, p=weight)
+        for place, part in ((True, head), (False, ~head)):
+            mean, variance = _sums(logit[mine & part & (known == UNDECIDED)], a, b)
+            expected[place] += float(weight @ mean)
+            drawn[place] += rng.normal(mean[chosen], np.sqrt(variance[chosen]))
+    limits = {
+        place: (float((known[part] == 1).sum()), float((known[part] != 0).sum()))
+        for place, part in ((True, head), (False, ~head))
+    }
+    intervals = {}
+    for place, (least, most) in limits.items():
+        low, high = np.clip(np.quantile(drawn[place], [0.05, 0.95]), least, most)
+        intervals[place] = float(low), float(high)
     calibrated[known == 1], calibrated[known == 0] = 1.0, 0.0
-    return Expectation(k, out["first"][0], out["first"][1], out["beyond"][0], out["beyond"][1], calibrated)
+    return Expectation(k, expected[True], intervals[True], expected[False], intervals[False], calibrated)
 
 
 def _posterior(logit: Floats, wrong: NDArray[np.integer]) -> tuple[Floats, Floats, Floats]:
@@ -107,15 +127,6 @@ def _sums(logit: Floats, a: Floats, b: Floats) -> tuple[Floats, Floats]:
     values, counts = _binned(logit)
     q = 1 / (1 + np.exp(-(a[:, None] + b[:, None] * values[None, :])))
     return q @ counts, (q * (1 - q)) @ counts
-
-
-def _interval(mean: Floats, variance: Floats, weight: Floats, level: float = 0.9) -> tuple[float, float]:
-    """Quantiles of the mixture of normals that the grid makes."""
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(len(weight), size=4000, p=weight)
-    drawn = rng.normal(mean[chosen], np.sqrt(variance[chosen]))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return max(0.0, float(low)), max(0.0, float(high))
 
 
 def _calibrated(logit: Floats, a: Floats, b: Floats, weight: Floats) -> Floats:

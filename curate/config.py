@@ -10,12 +10,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from curate.errors import SpecError
 
 Engine = Literal["google", "baidu", "bing", "flickr", "urls"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=16, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 CLASS_NAME = re.compile(r"[^\W_](?:[\w .+-]*[\w+-])?")
 """A class name is also a folder name: letters, digits, space, and `. _ + -` inside."""
@@ -98,8 +100,8 @@ class AuditSpec(Section):
     weights: str = Field(default="", description="a file of weights; empty: the backbone's own")
     image_size: int = Field(default=160, ge=32, le=1024)
     folds: int = Field(default=5, ge=2, le=50)
-    regularisation: float = Field(default=0.003, gt=0, description="C of the logistic regression")
-    seed: int = 0
+    regularisation: float = Field(default=0.001, gt=0, description="C of the logistic regression")
+    seed: Seed = 0
 
 
 class AugmentSpec(Section):
@@ -118,21 +120,29 @@ class TrainSpec(Section):
 
     backbone: str = "efficientnet_lite0"
     weights: str = ""
-    sizes: tuple[int, ...] = Field(default=(128, 256), min_length=1, description="progressive resizing, in pixels")
+    sizes: tuple[Side, ...] = Field(default=(128, 256), min_length=1, description="progressive resizing, in pixels")
     epochs_frozen: int = Field(default=3, ge=0)
     epochs: int = Field(default=4, ge=0, description="unfrozen epochs at each size")
     freeze_early: bool = Field(default=False, description="keep the early layers frozen: halves the time on a CPU")
     batch_size: int = Field(default=32, ge=2)
     lr: float | None = Field(default=None, gt=0, description="base rate; unset: lr_find's valley")
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
     tta: bool = True
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            msg = "the same seed twice is the same model twice"
+            raise ValueError(msg)
+        return seeds
 
 
 class ReviewSpec(Section):
     """How much is put before a person."""
 
     budget: int = Field(default=300, ge=1)
-    probes: Fraction = Field(default=0.1, description="share of random images mixed into the queue")
+    probes: float = Field(default=0.1, ge=0, lt=1, description="share of random images mixed into the queue")
 
 
 class Spec(Section):
@@ -175,7 +185,7 @@ def parse_spec(text: str, *, where: str = "curate.toml") -> Spec:
         SpecError: the text is no TOML, or a key or value is not allowed; key and line are named.
 
     Example:
-        >>> parse_spec('[[classes]]\\nname = "cat"').classes[0].name
+        >>> parse_spec('[[classes]]\nname = "cat"').classes[0].name
         'cat'
     """
     try:
@@ -212,23 +222,36 @@ def _describe(problem: Any, text: str) -> str:
     return f"{key}{place}: {problem['msg'].removeprefix('Value error, ')}{given}"
 
 
+_KEY = r"(?:\"[^\"]*\"|'[^']*'|[\w-]+)"
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY, dotted)]
+
+
 def _line_of(loc: list[str | int], text: str) -> int | None:
     """The line of the deepest part of `loc` that is written out in `text`; None where none is."""
     table: list[str] = []
     counts: dict[str, int] = {}
     best: tuple[int, int] | None = None
     wanted = [str(part) for part in loc]
-    for number, raw in enumerate(text.splitlines(), start=1):
+    fence = ""
+    for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.strip()
-        if header := re.match(r"\[\[?\s*([^\]]+?)\s*\]\]?", line):
-            name = header[1].replace('"', "").replace(" ", "")
-            table = name.split(".")
+        if fence:  # inside a string of several lines, which may look like anything
+            fence = "" if fence in line else fence
+            continue
+        if header := re.match(rf"\[\[?\s*({_DOTTED})\s*\]", line):
+            table = _parts(header[1])
             if line.startswith("[["):
+                name = ".".join(table)
                 table.append(str(counts.get(name, 0)))
                 counts[name] = counts.get(name, 0) + 1
             path = table
-        elif assigned := re.match(r"\"?([\w.-]+)\"?\s*=", line):
-            path = table + assigned[1].split(".")
+        elif assigned := re.match(rf"({_DOTTED})\s*=", line):
+            path = table + _parts(assigned[1])
+            fence = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
         else:
             continue
         if path == wanted[: len(path)] and (best is None or len(path) > best[0]):

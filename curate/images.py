@@ -112,7 +112,8 @@ def _too_large(size: str) -> ImageFailure:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(0x0112, 1))
+        # Not image.getexif(): for PNG it decodes the pixels, and what was damaged goes unnoticed the second time.
+        return int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # noqa: BLE001 - broken EXIF must not cost the picture
         return 1
 
@@ -162,6 +163,8 @@ def load_with_header(
 
 
 def _convert(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
+    if "transparency" in image.info and image.mode in {"1", "L", "P", "RGB"}:
+        image = image.convert("RGBA")  # one colour or palette entry stands for what is clear
     if image.mode == mode:
         return image.copy()
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
@@ -169,8 +172,6 @@ def _convert(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
         _, high = image.convert("F").getextrema()
         top = 65535.0 if isinstance(high, float) and high > 255 else 255.0
         image = image.convert("F").point(lambda value: value * (255.0 / top)).convert("L")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -55,10 +55,10 @@ def _row(file: Path, path: str, number: int, line: dict[str, Any], known: dict[s
     if known and known["bytes"] == stat.st_size and known["mtime_ns"] == stat.st_mtime_ns:
         kept = ("sha256", "format", "width", "height", "mode", "status", "error")
         return row | {key: known[key] for key in kept}
-    row["sha256"] = file_digest(file)
     try:
+        row["sha256"] = file_digest(file)
         header = read_header(file)
-    except ImageFailure as failure:
+    except (ImageFailure, OSError) as failure:  # OSError: no permission, or a folder where the file was
         return row | {"status": "unreadable", "error": str(failure)}
     return row | {"format": header.format, "width": header.width, "height": header.height, "mode": header.mode}
 

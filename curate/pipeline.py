@@ -25,7 +25,7 @@ from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 1, "dedupe": 1, "audit": 1, "check": 1, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 1, "dedupe": 1, "audit": 2, "check": 1, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (
@@ -242,7 +242,13 @@ def run_audit(
         )  # fmt: skip
         workspace.write_table("embeddings", done.embeddings)
         workspace.write_table("predictions", done.predictions)
-        return {"mode": done.mode, "notes": list(done.notes), "classes": classes, "device": device_name()}
+        return {
+            "mode": done.mode,
+            "temperature": round(done.temperature, 3),
+            "notes": list(done.notes),
+            "classes": classes,
+            "device": device_name(),
+        }
 
     audited = run_stage(workspace, "audit", inputs, ["embeddings", "predictions"], work)
     return [grouped, audited, run_checks(workspace, progress=progress)]
@@ -338,7 +344,7 @@ def run_retrain(workspace: Workspace, *, runner: RunnerName = "local", progress:
 
         done = retrain(
             workspace, arms, holdout, classes, spec=spec, runner=get_runner(runner),
-            report=lambda words: progress("retrain", words, 0, 0),
+            progress=lambda what, done, total: progress("retrain", what, done, total),
         )  # fmt: skip
         compared = proof.compare(done.right("raw"), done.right("curated"))
         return {

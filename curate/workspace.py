@@ -62,6 +62,9 @@ def _as_input_error(path: Path) -> Iterator[None]:
         if error.errno in {28, 122, 30}:
             msg = f"{path} cannot be written: {error.strerror}. Nothing was lost; make room and run again."
             raise EnvironmentMissing(msg) from error
+        if isinstance(error, (FileExistsError, NotADirectoryError)) and not path.parent.is_dir():
+            msg = f"{path} cannot be written: a file stands where a folder should be. Move it away."
+            raise EnvironmentMissing(msg) from error
         raise
 
 
@@ -295,9 +298,12 @@ class Workspace:
 
     def sweep(self) -> None:
         """Remove temporary files that a crash left behind. Only under the stage lock."""
-        for folder in (self.root, self.tables, self.cache, self.models, self.reports, *self.root.glob("images/*/*")):
-            for leftover in folder.glob(f"{TEMPORARY}*"):
-                leftover.unlink(missing_ok=True)
+        flat = (self.root, self.tables, *self.root.glob("images/*/*"))
+        deep = (self.cache, self.models, self.reports)
+        for folders, pattern in ((flat, f"{TEMPORARY}*"), (deep, f"**/{TEMPORARY}*")):
+            for folder in folders:
+                for leftover in folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def stage_lock(self, stage: str) -> Iterator[None]:

@@ -7,15 +7,17 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import polars as pl
 import pytest
 from PIL import Image, ImageDraw
 
-from curate.schema import FINDINGS, MANIFEST, PREDICTIONS
+from curate.schema import FEATURES, FINDINGS, MANIFEST, PREDICTIONS
 from curate.workspace import Workspace, file_digest
 
 # FiftyOne reads its settings when it is imported, and one process has one database: so once for the whole run.
@@ -25,6 +27,10 @@ os.environ["FIFTYONE_DATABASE_DIR"] = str(_FIFTYONE / "db")
 os.environ["FIFTYONE_CONFIG_PATH"] = str(_FIFTYONE / "config.json")
 for _name in ("FIFTYONE_DATABASE_URI", "FIFTYONE_PLUGINS_DIR", "FIFTYONE_PRIVATE_DATABASE_PORT", "CURATE_USER"):
     os.environ.pop(_name, None)
+
+# No deadline: an example that is slow on a busy machine is no failure.
+hypothesis.settings.register_profile("curate", deadline=None)
+hypothesis.settings.load_profile("curate")
 
 
 def pytest_sessionfinish() -> None:
@@ -46,6 +52,40 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("CURATE_HOME", str(folder))
     return folder
+
+
+Rows = Iterable[dict[str, Any]]
+Table = Callable[[Rows], pl.DataFrame]
+
+
+@pytest.fixture(scope="session")
+def manifest_of() -> Table:
+    """A manifest from rows that name what matters to the test; the rest is filled in."""
+    usual = {
+        "bytes": 1000, "format": "PNG", "width": 100, "height": 100, "mode": "RGB", "label": "a", "split": None,
+        "origin": "scraped", "source": None, "status": "ok", "error": None, "mtime_ns": 0,
+    }  # fmt: skip
+
+    def make(rows: Rows) -> pl.DataFrame:
+        whole = [usual | {"sha256": f"sha of {row['path']}", "obtained": n} | row for n, row in enumerate(rows)]
+        return pl.DataFrame(whole, schema=MANIFEST.columns)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def features_of() -> Table:
+    """A table of features from rows that name what matters to the test; the rest is that of a good picture."""
+    usual = {
+        "phash": 0, "dhash": 0, "brightness": 0.5, "contrast": 0.2, "entropy": 7.0, "sharpness": 0.01, "width": 100,
+        "height": 100, "aspect": 1.0, "colourfulness": 0.3, "border": 0.0,
+    }  # fmt: skip
+
+    def make(rows: Rows) -> pl.DataFrame:
+        whole = [usual | {"sha256": f"sha of {row['path']}"} | row for row in rows]
+        return pl.DataFrame(whole, schema=FEATURES.columns)
+
+    return make
 
 
 SPEC = """

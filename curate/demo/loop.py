@@ -93,16 +93,20 @@ def report(dataset: Dataset) -> Report:
     return dataset.report(extra=extra)
 
 
-def run(*, runner: RunnerName = "local", progress: Progress = quiet, done: Done = lambda _: None) -> Demo:
+def run(
+    *, runner: RunnerName = "local", progress: Progress = quiet, done: Done = lambda _: None,
+    limit_per_class: int | None = None,
+) -> Demo:  # fmt: skip
     """Run every stage that is not up to date; interrupted, it goes on where it was.
 
     Args:
         runner: where the heavy stages run.
         progress: told what is being done.
         done: told of every stage that is finished, skipped ones included.
+        limit_per_class: serve only the first images of each class.
     """
     dataset = sample(runner=runner, progress=progress)
-    done(scrape(dataset, force=False))
+    done(scrape(dataset, force=False, limit_per_class=limit_per_class))
     done(dataset.measure())
     for record in dataset.audit():
         done(record)

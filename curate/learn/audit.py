@@ -15,7 +15,7 @@ from curate.config import Spec
 from curate.learn.backbones import device, load_backbone
 from curate.learn.cache import Pixels, decoded
 from curate.learn.embed import embed
-from curate.learn.out_of_fold import UNLABELLED, FitPredict, make_folds, out_of_fold, probe
+from curate.learn.out_of_fold import UNLABELLED, FitPredict, make_folds, out_of_fold, probe, rescale
 from curate.runner import Runner
 from curate.schema import PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest
@@ -39,12 +39,14 @@ class Audit:
         embeddings: schema `EMBEDDINGS`.
         predictions: schema `PREDICTIONS`.
         mode: how the predictions were made.
+        temperature: that the probabilities were scaled with, see `rescale`.
         notes: what a person should know, in words.
     """
 
     embeddings: pl.DataFrame
     predictions: pl.DataFrame
     mode: Mode
+    temperature: float
     notes: tuple[str, ...]
 
 
@@ -99,6 +101,7 @@ def audit(
         labels, folds, len(classes), fit_predict, store=workspace.cache / "folds", key=run,
         progress=lambda d, t: progress("predicting folds", d, t),
     )  # fmt: skip
+    probs, temperature = rescale(labels, probs)
     predictions = pl.DataFrame(
         {
             "path": images["path"],
@@ -111,7 +114,7 @@ def audit(
         },
         schema=PREDICTIONS.columns,
     )
-    return Audit(embeddings=embeddings, predictions=predictions, mode=mode, notes=folds.notes)
+    return Audit(embeddings=embeddings, predictions=predictions, mode=mode, temperature=temperature, notes=folds.notes)
 
 
 def fold_groups(images: pl.DataFrame, groups: pl.DataFrame) -> NDArray[np.int64]:

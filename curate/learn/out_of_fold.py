@@ -111,6 +111,33 @@ def out_of_fold(
     return probs
 
 
+def rescale(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Make probabilities mean what they say: temperature scaling (Guo et al. 2017) to the given labels.
+
+    One number for all images, so that it cannot favour any label; it does not change which class is on top.
+
+    Args:
+        labels: (N,) class indices, `UNLABELLED` rows are scaled and not learnt from.
+        probs: (N, K) out-of-fold probabilities.
+
+    Returns:
+        The scaled probabilities, and the temperature: above 1 where the model was too sure.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    logits = np.log(np.maximum(probs.astype(np.float64), 1e-9))
+    known = np.flatnonzero(labels != UNLABELLED)
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits[known] / np.exp(log_temperature), axis=1)
+        return -float(scaled[np.arange(len(known)), labels[known]].mean())
+
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+    scaled: NDArray[np.float32] = np.exp(log_softmax(logits / temperature, axis=1)).astype(np.float32)
+    return scaled, temperature
+
+
 def probe(
     vectors: NDArray[np.float32], labels: NDArray[np.int64], k_classes: int, *, regularisation: float
 ) -> FitPredict:

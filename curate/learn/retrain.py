@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class Proof:
 
 def retrain(
     workspace: Workspace, arms: dict[str, pl.DataFrame], holdout: pl.DataFrame, classes: Sequence[str], *,
-    spec: Spec, runner: Runner, report: Callable[[str], None] = lambda _: None,
+    spec: Spec, runner: Runner, progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Proof:  # fmt: skip
     """Train each arm with every seed of the spec, and predict the holdout.
 
@@ -60,7 +61,7 @@ def retrain(
         classes: names, in the order of the probabilities.
         spec: sections `train` and `augment`.
         runner: where pictures are decoded.
-        report: told what is being done, in words.
+        progress: told what is being done, in words, and how far it is (0 of 0: not known).
 
     Raises:
         InputError: an arm has fewer than two classes, or the holdout is empty.
@@ -77,7 +78,7 @@ def retrain(
         [holdout.select("path", "sha256"), *(rows.select("path", "sha256") for rows in arms.values())]
     )
     pixels = decoded(workspace, everything.unique("path", maintain_order=True), side, runner=runner,
-                     progress=lambda d, t: report(f"decoding {d} of {t} at {side} px"))  # fmt: skip
+                     progress=lambda d, t: progress(f"decoding at {side} px", d, t))  # fmt: skip
     index = {name: n for n, name in enumerate(classes)}
     probs: dict[str, NDArray[np.float32]] = {}
     runs: dict[str, str] = {}
@@ -94,9 +95,8 @@ def retrain(
         per_seed = []
         for seed in spec.train.seeds:
             place = folder / f"seed-{seed}"
-            told = f"{arm}, seed {seed}"
             predicted, rate = _one(place, rows, holdout, classes, pixels, spec, seed, rate,
-                                   lambda words, told=told: report(f"{told}: {words}"))  # type: ignore[misc] # fmt: skip
+                                   partial(_tell, progress, f"{arm}, seed {seed}"))  # fmt: skip
             per_seed.append(predicted)
         probs[arm] = np.stack(per_seed)
         runs[arm] = str(folder.relative_to(workspace.root))
@@ -112,6 +112,10 @@ def retrain(
         write_json(workspace.root / runs[arm] / "metrics.json", metrics)
     _forget_others(workspace, set(runs.values()))
     return proof
+
+
+def _tell(progress: Callable[[str, int, int], None], which: str, words: str) -> None:
+    progress(f"{which}: {words}", 0, 0)
 
 
 def _one(

@@ -167,4 +167,4 @@ def _budget_figure(workspace: Workspace, view: CleanView) -> str | None:
     head = int(np.flatnonzero(known >= 0)[-1]) + 1 if reviewed else 0
     followed = reviewed >= 0.9 * head
     found = np.cumsum(known[:head] == 1).tolist() if reviewed and followed else None
-    return figures.yield_curve(np.cumsum(queue["p_wrong"].to_numpy()).tolist(), found, head if followed else reviewed)
+    return figures.yield_curve(np.cumsum(queue["worth"].to_numpy()).tolist(), found, head if followed else reviewed)

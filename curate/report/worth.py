@@ -10,6 +10,9 @@ from curate.budget import UNDECIDED, Expectation, expect
 from curate.decisions import LABEL, MEMBERSHIP
 from curate.resolve import CleanView
 
+LABEL_CHECKS = ["label_error", "confident_mistake", "ambiguous", "cleanlab"]
+"""Checks that see what p_wrong sees; images that others flagged are wrong for other reasons."""
+
 
 def verdicts(queue: pl.DataFrame, view: CleanView) -> NDArray[np.int64]:
     """(N,) in the order of the queue: 1 where a decision found an error, 0 where it found none, else `UNDECIDED`.
@@ -36,7 +39,11 @@ def expectations(queue: pl.DataFrame, view: CleanView) -> tuple[Expectation, Exp
         return None
     known = verdicts(judged, view)
     reviewed = int((known != UNDECIDED).sum())
+    # The worth of an image includes that it is off topic, or under two labels: those are errors too.
     # People skip about: what was looked at counts as the head, wherever it lay.
     order = np.argsort(known == UNDECIDED, kind="stable")
-    p_wrong = judged["p_wrong"].to_numpy()[order]
-    return expect(p_wrong, k=reviewed), expect(p_wrong, known[order], k=reviewed), reviewed
+    p_wrong = judged["worth"].to_numpy()[order]
+    other = judged["checks"].list.eval(pl.element().is_in(LABEL_CHECKS).not_()).list.any().to_numpy()[order]
+    strata = other.astype(np.int64)
+    before = expect(p_wrong, k=reviewed, strata=strata)
+    return before, expect(p_wrong, known[order], k=reviewed, strata=strata), reviewed

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+
+from loky import ProcessPoolExecutor
 
 from curate.runner import Item, Result, batches, cores
 
@@ -22,7 +22,7 @@ class LocalRunner:
     """
 
     workers: int = field(default_factory=cores)
-    pool_from: int = 4
+    pool_from: int = 16
 
     def map_batches(
         self, function: Callable[[Sequence[Item]], Result], items: Sequence[Item], *, size: int
@@ -32,11 +32,10 @@ class LocalRunner:
         if self.workers == 1 or len(parts) < self.pool_from:
             yield from map(function, parts)
             return
-        # fork is unsafe once threads run (torch, polars); forkserver starts clean processes cheaply.
-        method = "forkserver" if sys.platform != "win32" else "spawn"
-        context = multiprocessing.get_context(method)
+        # fork is unsafe once threads run (torch, polars), and the standard library's other ways run the main script of
+        # whoever calls us again in every worker: loky starts clean processes without it.
         waiting: deque[Future[Result]] = deque()
-        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(self.workers) as pool:
             try:
                 for part in parts:
                     waiting.append(pool.submit(function, part))
