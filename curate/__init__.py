@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from curate.errors import CurateError
     from curate.neighbours import groups, near_pairs
     from curate.proof import compare
-    from curate.resolve import CleanView, resolve
+    from curate.resolve import CleanView
 
 __all__ = [
     "CleanView", "CurateError", "Dataset", "compare", "error_posterior", "expect", "groups", "near_pairs",
-    "new_dataset", "open", "resolve",
+    "new_dataset", "open",
 ]  # fmt: skip
 
 _HOMES = {
     "CleanView": "resolve", "CurateError": "errors", "Dataset": "dataset", "compare": "proof",
     "error_posterior": "checks.labels", "expect": "budget", "groups": "neighbours", "near_pairs": "neighbours",
-    "new_dataset": "dataset", "open": "dataset:open_dataset", "resolve": "resolve",
+    "new_dataset": "dataset", "open": "dataset:open_dataset",
 }  # fmt: skip
 
 
@@ -41,7 +41,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(msg)
     module, _, attribute = _HOMES[name].partition(":")
     value = getattr(import_module(f"curate.{module}"), attribute or name)
-    # `curate.resolve` is a module, too: importing it has set the module, the function is what is public.
     globals()[name] = value
     return value
 

@@ -89,7 +89,7 @@ class ChecksSpec(Section):
     ambiguous: tuple[Fraction, Fraction] = (0.5, 0.6)
     label_error: Fraction = Field(default=0.5, description="p_wrong from which a label is reported")
     outlier: Fraction = Field(default=0.03, description="share of images whose distance is reported at most")
-    outlier_neighbours: int = Field(default=10, ge=1)
+    outlier_neighbours: int = Field(default=30, ge=1, description="more than odd pictures of one kind")
 
 
 class AuditSpec(Section):

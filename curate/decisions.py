@@ -63,8 +63,9 @@ class Decision:
     supersedes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        instead = self.value.get("in_favour_of") if isinstance(self.value, dict) else None
         ok = {
-            MEMBERSHIP: self.value in ("in", "out") or (isinstance(self.value, dict) and "in_favour_of" in self.value),
+            MEMBERSHIP: self.value in ("in", "out") or isinstance(instead, str),
             LABEL: isinstance(self.value, str) and bool(self.value),
             SPLIT: isinstance(self.value, str) and bool(self.value),
         }
@@ -108,6 +109,9 @@ class Decision:
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Self:
         """Read a line of the log; raises KeyError, TypeError or InputError where it is none."""
+        if not isinstance(line.get("supersedes", []), (list, tuple)):
+            msg = "supersedes is a list of ids"
+            raise TypeError(msg)
         optional = {key: line.get(key) for key in ("check", "batch", "why")}
         return cls(
             path=str(line["path"]), sha256=str(line["sha256"]), aspect=str(line["aspect"]), value=line["value"],
@@ -172,7 +176,7 @@ class DecisionLog:
                 else:
                     decision = Decision.from_line(line)
                     decisions[decision.decision_id] = decision
-            except (KeyError, TypeError, InputError):
+            except (KeyError, TypeError, ValueError, InputError):  # ValueError: text or numbers that JSON cannot hold
                 rejected.append(str(dict(line)))
         return cls(decisions, retractions, tuple(rejected))
 

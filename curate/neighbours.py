@@ -191,6 +191,8 @@ def candidates(
         progress: called with (done, all).
     """
     rows = features.sort("path").unique("sha256", keep="first", maintain_order=True)
+    # The largest first: they are likely to stand for their group, and so must meet all others.
+    rows = rows.sort(-(pl.col("width").cast(pl.Int64) * pl.col("height")), "path")
     hashes = rows["phash"].to_numpy()
     paths = rows["path"].to_list()
     aspect = np.log(rows["aspect"].to_numpy())
@@ -200,10 +202,18 @@ def candidates(
         members[value].append(row)
     wanted: list[tuple[int, int, int]] = []
     for rows_here in members:
-        # Runs of equal hashes (blank pages) would be quadratic: each is compared with the first alone.
-        wanted += [(rows_here[0], other, 0) for other in rows_here[1:]]
+        # Runs of equal hashes (blank pages) would be quadratic: in long ones each meets the largest of each shape.
+        if len(rows_here) <= 32:
+            wanted += [(x, y, 0) for x, y in combinations(rows_here, 2)]
+        else:
+            hubs = _hubs(rows_here, aspect, 16)
+            wanted += [
+                (x, y, 0) for x, y in sorted({(min(h, r), max(h, r)) for h in hubs for r in rows_here if h != r})
+            ]
     for a, b, distance in zip(*near_pairs(distinct, max_distance), strict=True):
-        wanted += [(x, y, int(distance)) for x in members[a][:8] for y in members[b][:8]]
+        some = {(x, y) for x in _hubs(members[a], aspect, 8) for y in members[b][:64]}
+        some |= {(x, y) for x in members[a][:64] for y in _hubs(members[b], aspect, 8)}
+        wanted += [(x, y, int(distance)) for x, y in sorted(some)]
     wanted = [(x, y, d) for x, y, d in wanted if abs(aspect[x] - aspect[y]) < 0.12]
     found: list[Candidate] = []
     for start in range(0, len(wanted), 256):
@@ -216,6 +226,14 @@ def candidates(
         if progress:
             progress(min(start + 256, len(wanted)), len(wanted))
     return sorted(found, key=lambda c: (c.first, c.second))
+
+
+def _hubs(rows: Sequence[int], aspect: NDArray[np.floating], count: int) -> list[int]:
+    """The first `count` of each shape."""
+    by_shape: dict[float, list[int]] = {}
+    for row in rows:
+        by_shape.setdefault(round(float(aspect[row]), 1), []).append(row)
+    return [row for part in by_shape.values() for row in part[:count]]
 
 
 def group_table(
@@ -265,7 +283,7 @@ def group_table(
     for candidate in found:
         # A candidate speaks for all rows with its bytes.
         a, b = sha_of.get(candidate.first), sha_of.get(candidate.second)
-        if a is None or b is None or not candidate.similarity >= min_similarity:
+        if a is None or b is None or a == b or not candidate.similarity >= min_similarity:
             continue
         near.setdefault(a, {})[b] = candidate
         near.setdefault(b, {})[a] = candidate

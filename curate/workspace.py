@@ -8,6 +8,7 @@ lock, which the operating system frees when its owner dies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -59,11 +60,12 @@ def _as_input_error(path: Path) -> Iterator[None]:
         msg = f"{error.filename or path} cannot be written: permission denied. Choose a folder that is yours."
         raise EnvironmentMissing(msg) from error
     except OSError as error:
-        if error.errno in {28, 122, 30}:
+        # Full disk, quota, read-only; or a folder on the way to the file that is none and cannot be made.
+        on_the_way = (
+            isinstance(error.filename, str) and Path(error.filename) in path.parents and not path.parent.is_dir()
+        )
+        if on_the_way or error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
             msg = f"{path} cannot be written: {error.strerror}. Nothing was lost; make room and run again."
-            raise EnvironmentMissing(msg) from error
-        if isinstance(error, (FileExistsError, NotADirectoryError)) and not path.parent.is_dir():
-            msg = f"{path} cannot be written: a file stands where a folder should be. Move it away."
             raise EnvironmentMissing(msg) from error
         raise
 

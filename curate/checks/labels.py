@@ -202,7 +202,7 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
             seen += f"; {count} of its {of} nearest images are {tables.title(name)}"
         suggestion = tables.classes[likely] if tables.classes[likely] != label else None
         for name, score, reason, better in (
-            (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {p_wrong:.0%}", suggestion),
+            (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {_share(p_wrong)}", suggestion),
             (CONFIDENT, float(confidence[n]), seen, suggestion),
             (AMBIGUOUS, float(probs[n, top]), f"{_second(tables, probs[n])}: hard, or both on one picture", None),
             (CLEANLAB, float(confidence[n]), f"{seen} (cleanlab's find_label_issues)", suggestion),
@@ -210,6 +210,11 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
             if flags[name][n]:
                 out.append(finding(path, name, score, reason, p_wrong=p_wrong, suggestion=better))
     return table(out)
+
+
+def _share(p: float) -> str:
+    """A probability in words; no model is sure."""
+    return "more than 99%" if p > 0.99 else "less than 1%" if p < 0.01 else f"{p:.0%}"
 
 
 def _second(tables: Tables, probs: NDArray[np.float64]) -> str:

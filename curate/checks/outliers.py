@@ -1,4 +1,4 @@
-"""Off-topic and odd pictures: far from their nearest neighbours in embedding space, for how dense it is there."""
+"""Off-topic and odd pictures: far from their nearest neighbours in embedding space."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ from curate.config import ChecksSpec
 OUTLIER = "outlier"
 
 
-def knn_outlier_score(vectors: NDArray[np.floating], *, k: int) -> NDArray[np.float64]:
-    """How far each vector lies from its k nearest others, compared with how far those lie from theirs.
+def knn_distance(
+    vectors: NDArray[np.floating], *, k: int, group: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
+    """Mean cosine distance of each centred vector to its k nearest others (Ramaswamy et al. 2000).
 
-    Cosine distance of centred vectors; the ratio to the neighbours' own distance corrects for density (as the local
-    outlier factor does, Breunig et al. 2000). About 1 inside, larger outside.
+    What does not belong comes in small clusters (a few seals, a few blank pages), so k should be larger than such a
+    cluster; copies of one picture are no neighbours of one another.
 
     Args:
         vectors: (N, D).
         k: neighbours, fewer where there are fewer images.
+        group: (N,) ids: images of one duplicate group share one.
 
     Returns:
-        (N,) ratios.
+        (N,) distances, 0 to 2; larger is odder.
     """
     x = np.asarray(vectors, dtype=np.float32)
     x = x - x.mean(axis=0)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     n = len(x)
+    ids = np.arange(n) if group is None else np.asarray(group)
     k = min(k, n - 1)
-    if k < 1:
-        return np.ones(n)
-    distance = np.empty(n)
-    near = np.empty((n, k), dtype=np.int64)
-    for start in range(0, n, 1024):
+    distance = np.zeros(n)
+    for start in range(0, n if k >= 1 else 0, 1024):
         similar = x[start : start + 1024] @ x.T
-        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -2
-        part = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        near[start : start + 1024] = part
-        distance[start : start + 1024] = 1 - np.take_along_axis(similar, part, axis=1).mean(axis=1)
-    around = distance[near].mean(axis=1)
-    score: NDArray[np.float64] = distance * distance / np.maximum(around, 1e-9)
-    return score
+        similar[ids[start : start + 1024, None] == ids[None, :]] = -1.0
+        near = np.partition(similar, n - k, axis=1)[:, n - k :]
+        distance[start : start + 1024] = 1 - near.mean(axis=1, dtype=np.float64)
+    return distance
 
 
 def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
@@ -50,12 +48,17 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
     rows = tables.judged().select("path").join(tables.embeddings, on="path").sort("path")
     if rows.height < 10:
         return table([])
-    score = knn_outlier_score(np.asarray(rows["vector"].to_list(), dtype=np.float32), k=options.outlier_neighbours)
-    typical = float(np.median(score))
-    count = int(np.ceil(options.outlier * len(score)))
+    number = rows.select("path").join(
+        tables.groups.select("path", "group"), on="path", how="left", maintain_order="left"
+    )
+    alone = pl.int_range(pl.len()) + int(tables.groups["group"].max() or 0) + 1  # type: ignore[arg-type]
+    group = number.select(pl.coalesce("group", alone).alias("group"))["group"].to_numpy()
+    distance = knn_distance(rows["vector"].to_numpy(), k=options.outlier_neighbours, group=group)
+    typical = float(np.median(distance))
+    count = int(np.ceil(options.outlier * len(distance)))
     out = []
-    for n in np.lexsort((np.arange(len(score)), -score))[:count]:
-        ratio = float(score[n]) / max(typical, 1e-9)
+    for n in np.lexsort((np.arange(len(distance)), -distance))[:count]:
+        ratio = float(distance[n]) / max(typical, 1e-9)
         reason = f"unlike any other picture: {ratio:.1f} times as far from its nearest ones as is usual; off topic?"
         out.append(finding(str(rows["path"][int(n)]), OUTLIER, 1 / max(1.0, ratio), reason))
     return table(out)

@@ -180,7 +180,7 @@ def _near(faults: list[Fault], at: Obtained, groups: pl.DataFrame, related: Mapp
                 if "near" in (kinds[i], kinds[j]):
                     told += 1
                     right += related[first] == related[paths[j]]
-    return _row(len(faults), found, right, told)
+    return _row(len(faults), found, right if found else None, told)
 
 
 def average_precision(

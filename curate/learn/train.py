@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -268,7 +269,9 @@ def predict_files(path: Path, files: Sequence[Path]) -> tuple[list[str], NDArray
         DataCorrupt: the file is no exported learner.
     """
     try:
-        learner = load_learner(path, cpu=device().type == "cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that pickles are to be trusted: said above
+            learner = load_learner(path, cpu=device().type == "cpu")
     except (pickle.UnpicklingError, EOFError, AttributeError, RuntimeError) as error:
         msg = f"{path} is no exported learner ({error}); run `curate retrain` again."
         raise DataCorrupt(msg) from error

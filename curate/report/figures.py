@@ -81,5 +81,5 @@ def yield_curve(expected: Sequence[float], actual: Sequence[float] | None, revie
         axes.set_ylabel("errors")
         axes.set_xlim(0, max(1, len(expected)))
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
         return _svg(figure, "Errors by the length of the review")

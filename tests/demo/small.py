@@ -12,7 +12,7 @@ from curate.errors import InputError
 LIMIT = 24
 CHANGES = {
     "image_size = 224": "image_size = 64", "regularisation = 0.0003": "regularisation = 0.003",
-    "sizes = [96, 128]": "sizes = [32, 48]", "epochs_frozen = 2": "epochs_frozen = 1", "epochs = 2": "epochs = 1",
+    "sizes = [96, 128]": "sizes = [32, 48]", "epochs_frozen = 2": "epochs_frozen = 1", "\nepochs = 3": "\nepochs = 1",
     "seeds = [0, 1, 2]": "seeds = [0, 1]", "budget = 300": "budget = 40",
 }  # fmt: skip
 
