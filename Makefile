@@ -57,7 +57,7 @@ lint: setup ## ruff, mypy --strict and the layers between modules
 	.venv/bin/lint-imports
 
 bench: setup ## measure speed against named peers
-	@for file in benchmarks/bench_*.py; do \
+	@for file in benchmarks/[a-z]*.py; do \
 		[ -e "$$file" ] || { echo 'no benchmarks yet'; break; }; \
 		echo "== $$file"; $(PYTHON_IN_VENV) "$$file" $(ARGS) || exit; \
 	done

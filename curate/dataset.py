@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -221,6 +221,8 @@ class Dataset:
     ) -> None:  # fmt: skip
         """Serve the FiftyOne App on the findings until Ctrl-C; its buttons append to decisions.jsonl.
 
+        It opens on the first `budget` images of the queue that nobody decided on.
+
         Raises:
             StageNotReady: there are no findings yet.
             EnvironmentMissing: MongoDB does not run, or the port is in use.
@@ -229,11 +231,14 @@ class Dataset:
         from curate.review import app
 
         limit = budget or self.spec.review.budget
+        folded = decisions.fold(self.decisions, self.manifest)
+        decided = pl.col("path").is_in(list({path for path, _ in folded.heads}))
+        open_places = (~decided).cum_sum()
         app.launch(
             self.workspace, manifest=self.manifest, findings=self.findings,
             predictions=pipeline.optional(self.workspace, "predictions"),
-            queue=self.queue.filter(pl.col("rank") <= limit), decisions_log=self.decisions, port=port,
-            open_browser=open_browser, on_ready=on_ready,
+            queue=self.queue.sort("rank").filter(decided | (open_places <= limit)), decisions_log=self.decisions,
+            port=port, open_browser=open_browser, on_ready=on_ready,
         )  # fmt: skip
 
     def contact_sheet(self, *, check: str | None = None, top: int = 100, out: Path | None = None) -> Path:
@@ -420,8 +425,8 @@ class Dataset:
                 write_report(workspace, self.clean, done, extra=told)
                 return {}
 
-            pipeline.run_stage(workspace, "report", inputs, [], work, force=not there)
-        return read_report(workspace)
+            record = pipeline.run_stage(workspace, "report", inputs, [], work, force=not there)
+        return replace(read_report(workspace), written=not record.skipped)
 
     def export(
         self, *, format: Literal["imagefolder", "csv"] = "imagefolder", to: Path, only_reviewed: bool = False

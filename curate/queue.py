@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -42,7 +43,8 @@ def build(
     """
     told: dict[str, list[Told]] = {}
     columns = ("path", "check", "score", "reason", "suggestion", "group")
-    for path, check, score, reason, suggestion, number in findings.sort("check", "score").select(columns).iter_rows():
+    ordered = findings.select(columns).sort("check", "score", "path", "group", "reason")
+    for path, check, score, reason, suggestion, number in ordered.iter_rows():
         told.setdefault(path, []).append((check, score, reason, suggestion, number))
     together: dict[str, int] = {}
     conflicts: dict[int, list[str]] = {}
@@ -54,23 +56,23 @@ def build(
     worth = {path: _worth(told.get(path, ()), p_wrong.get(path, 0.0)) for path in {*p_wrong, *told}}
     flagged = {path for path, rows in told.items() if any(row[0] not in _BULK for row in rows)}
     group_of: dict[str, int] = dict(groups.select("path", "group").iter_rows())
-    order: list[str] = []
+    order: list[list[str]] = []
     placed: set[str] = set()
     seen_groups: set[int] = set()
-    later: list[str] = []
+    later: list[list[str]] = []
     for path in sorted(flagged, key=lambda p: (-worth[p], p)):
         if path in placed:
             continue
         if path in together:
-            members = sorted(set(conflicts[together[path]]))
-            order += members
+            members = sorted(set(conflicts[together[path]]) - placed)
+            order.append(members)
             placed.update(members)
             seen_groups.update(group_of[m] for m in members if m in group_of)
         elif group_of.get(path) in seen_groups:
-            later.append(path)
+            later.append([path])
             placed.add(path)
         else:
-            order.append(path)
+            order.append([path])
             placed.add(path)
             if path in group_of:
                 seen_groups.add(group_of[path])
@@ -100,20 +102,19 @@ def _worth(rows: Sequence[Told], p_wrong: float) -> float:
     return 1 - chance
 
 
-def _mix(order: list[str], rest: list[str], probes: float, seed: int) -> list[tuple[str, bool]]:
-    """Put a random image of `rest` after every run of `order` that makes their share `probes`."""
+def _mix(order: list[list[str]], rest: list[str], probes: float, seed: int) -> list[tuple[str, bool]]:
+    """Put random images of `rest` after every run of `order` that makes their share `probes`, none inside a run."""
     drawn = [rest[n] for n in np.random.default_rng(seed).permutation(len(rest))] if probes > 0 else []
-    count = min(len(drawn), round(len(order) * probes / (1 - probes)))
+    count = min(len(drawn), round(sum(map(len, order)) * probes / (1 - probes)))
     mixed: list[tuple[str, bool]] = []
     used = drawn[:count]
     waiting = iter(used)
     due = 0.0
-    for path in order:
-        mixed.append((path, False))
-        due += probes / (1 - probes)
-        if due >= 1:
-            due -= 1
-            mixed += [(probe, True) for probe in [next(waiting, None)] if probe]
+    for run in order:
+        mixed += [(path, False) for path in run]
+        due += len(run) * probes / (1 - probes)
+        mixed += [(probe, True) for probe in islice(waiting, int(due))]
+        due %= 1
     mixed += [(probe, True) for probe in waiting]
     taken = set(used)
     return mixed + [(path, False) for path in rest if path not in taken]

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from curate.config import ChecksSpec
-from curate.errors import CurateError
+from curate.errors import CurateError, TableError
 from curate.schema import EMBEDDINGS, FEATURES, FINDINGS, GROUPS, HOLDOUT, PREDICTIONS, validate
 
 
@@ -76,9 +76,13 @@ def run_checks(checks: Sequence[Check], tables: Tables, options: ChecksSpec) -> 
     parts = [FINDINGS.empty()]
     for check in checks:
         try:
-            parts.append(validate(check(tables, options), FINDINGS))
+            found = check(tables, options)
+            if not isinstance(found, pl.DataFrame):
+                msg = f"returned {type(found).__name__}, not a table of findings"
+                raise TableError(msg)
+            parts.append(validate(found, FINDINGS))
         except CurateError as error:
             name = f"{check.__module__}.{getattr(check, '__name__', check)}"
             msg = f"check {name}: {error}"
             raise type(error)(msg) from error
-    return validate(pl.concat(parts).sort("check", "score", "path", "group"), FINDINGS)
+    return validate(pl.concat(parts).unique().sort("check", "score", "path", "group"), FINDINGS)

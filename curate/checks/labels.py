@@ -109,7 +109,7 @@ def error_posterior(
         >>> probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
         >>> noise = np.array([[0.9, 0.1], [0.1, 0.9]])
         >>> error_posterior(np.array([0, 1, 1]), probs, noise=noise).p_wrong.round(2).tolist()
-        [0.0, 0.01, 0.99]
+        [0.0, 0.02, 0.96]
     """
     probs = validate_probs(labels, pred_probs)
     labels = np.asarray(labels)

@@ -37,9 +37,11 @@ def knn_distance(
     distance = np.zeros(n)
     for start in range(0, n if k >= 1 else 0, 1024):
         similar = x[start : start + 1024] @ x.T
-        similar[ids[start : start + 1024, None] == ids[None, :]] = -1.0
+        similar[ids[start : start + 1024, None] == ids[None, :]] = -np.inf
         near = np.partition(similar, n - k, axis=1)[:, n - k :]
-        distance[start : start + 1024] = 1 - near.mean(axis=1, dtype=np.float64)
+        others = np.isfinite(near)  # fewer than k where a large group leaves no more
+        found = 1 - near.sum(axis=1, where=others, dtype=np.float64) / np.maximum(others.sum(axis=1), 1)
+        distance[start : start + 1024] = np.where(others.any(axis=1), found, 0.0)
     return distance
 
 
@@ -59,6 +61,8 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
     out = []
     for n in np.lexsort((np.arange(len(distance)), -distance))[:count]:
         ratio = float(distance[n]) / max(typical, 1e-9)
+        if ratio <= 1:
+            break
         reason = f"unlike any other picture: {ratio:.1f} times as far from its nearest ones as is usual; off topic?"
         out.append(finding(str(rows["path"][int(n)]), OUTLIER, 1 / max(1.0, ratio), reason))
     return table(out)

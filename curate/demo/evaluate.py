@@ -85,12 +85,16 @@ def truth(workspace: Workspace, faults: Iterable[Fault]) -> dict[str, dict[str, 
 def evaluate(workspace: Workspace, p_wrong: Mapping[str, float], faults: list[Fault]) -> dict[str, dict[str, Any]]:
     """Per planted fault: planted, found, precision, recall, and average precision where an order is judged.
 
-    Only faults whose address the scrape was offered count as planted. The truth about wrong labels is that of
-    planted.csv: an image is wrong where its given label is not its true one, which includes the wrong half of a
-    `cross_class` pair; `average_precision_strict` counts the planted `wrong_label` alone as right answers.
+    Only faults whose address, and that of the image they were made from, the scrape was offered count as planted.
+    A label is wrong where it is not the true one of planted.csv, which includes the wrong half of a `cross_class`
+    pair; `average_precision_strict` counts the planted `wrong_label` alone as right answers.
     """
     at = obtained(workspace)
-    offered = [f for f in faults if (f.url, f.given) in at.paths or (f.url, f.given) in at.rejected]
+    reached = {url for url, _ in (*at.paths, *at.rejected)}
+    offered = [
+        f for f in faults if ((f.url, f.given) in at.paths or (f.url, f.given) in at.rejected)
+        and (not f.of or f.of in reached)
+    ]  # fmt: skip
     by_kind: dict[str, list[Fault]] = defaultdict(list)
     for fault in offered:
         by_kind[fault.fault].append(fault)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def run(
     reviewed = reviewer.review(dataset, faults, budget=dataset.spec.review.budget)
     done(dataset.retrain())
     made = report(dataset)
-    done(dataset.records["report"])
+    done(replace(dataset.records["report"], skipped=not made.written))
     to = parent_folder() / "exports" / NAME
     dataset.export(format="imagefolder", to=to)
     return Demo(dataset=dataset, reviewed=reviewed, report=made, export=to)

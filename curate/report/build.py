@@ -30,11 +30,12 @@ PACKAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Where the report lies, and what report.json holds."""
+    """Where the report lies, what report.json holds, and whether it was written just now."""
 
     page: Path
     json: Path
     data: dict[str, Any]
+    written: bool = True
 
 
 def write_report(

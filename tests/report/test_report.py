@@ -64,8 +64,8 @@ def test_images_add_up_and_decisions_show(shapes: Any) -> None:
     ])  # fmt: skip
     page, data = written(shapes)
     counts = data["counts"]
-    assert (counts["obtained"], counts["exported"], counts["relabelled"]) == (12, 9, 0)
-    # The relabelled circle has the bytes of square/03.png: they are one image now.
+    assert (counts["obtained"], counts["exported"], counts["relabelled"]) == (12, 9, 1)
+    # The relabelled circle has the bytes of square/03.png: they are one image now, the first by path.
     assert counts["out_why"] == {"dropped": 1, "duplicate": 1, "same_bytes": 1}
     assert counts["decisions"] == {"label": 1, "membership": 2}
     assert "relabelled to square" in page

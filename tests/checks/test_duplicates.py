@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.checks import Tables
+from curate.checks.duplicates import CONFLICT, EXACT, NEAR, check
+from curate.config import ChecksSpec
+from curate.schema import GROUPS
+
+
+def groups(*members: tuple[str, int, str, str, int, float]) -> pl.DataFrame:
+    return pl.DataFrame(list(members), schema=GROUPS.columns, orient="row")
+
+
+def found(manifest: pl.DataFrame, table: pl.DataFrame, **titles: str) -> list[tuple[Any, ...]]:
+    tables = Tables(manifest=manifest, groups=table, titles=titles)
+    return check(tables, ChecksSpec()).select("path", "check", "score", "group", "suggestion").rows()
+
+
+def test_every_member_but_the_one_that_stays_is_suggested_to_go(manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": p} for p in ("x/a.png", "x/b.png", "x/c.png", "x/d.png")])
+    table = groups(
+        ("x/a.png", 7, "near", "x/b.png", 3, 0.9375), ("x/b.png", 7, "near", "x/b.png", 0, 1.0),
+        ("x/c.png", 7, "exact", "x/b.png", 0, 1.0),
+    )  # fmt: skip
+    assert found(manifest, table) == [
+        ("x/c.png", EXACT, 0.0, 7, "x/b.png"), ("x/a.png", NEAR, 0.0625, 7, "x/b.png"),
+    ]  # fmt: skip
+    reasons = check(Tables(manifest=manifest, groups=table), ChecksSpec())["reason"].to_list()
+    assert reasons == [
+        "the same bytes as b.png, which stays",
+        "nearly the same picture as b.png, which stays: 3 of 64 hash bits differ, 94% alike",
+    ]
+
+
+def test_a_group_with_two_labels_is_a_conflict_of_all_and_nothing_is_suggested_to_go(manifest_of: Any) -> None:
+    manifest = manifest_of([
+        {"path": "a", "label": "ant"}, {"path": "b", "label": "bee"}, {"path": "c", "label": None},
+    ])  # fmt: skip
+    table = groups(("a", 1, "near", "a", 0, 1.0), ("b", 1, "near", "a", 2, 0.99), ("c", 1, "near", "a", 2, 0.99))
+    assert found(manifest, table) == [(p, CONFLICT, 0.0, 1, None) for p in "abc"]
+    reason = check(Tables(manifest=manifest, groups=table, titles={"ant": "ant 蚂蚁"}), ChecksSpec())["reason"]
+    assert reason.to_list() == [
+        "labelled ant 蚂蚁, but the same picture as b (bee), c (no label): it cannot be ant 蚂蚁 and bee at once",
+        "labelled bee, but the same picture as a (ant 蚂蚁), c (no label): it cannot be ant 蚂蚁 and bee at once",
+        "labelled no label, but the same picture as a (ant 蚂蚁), b (bee): it cannot be ant 蚂蚁 and bee at once",
+    ]
+
+
+def test_an_unlabelled_copy_of_a_labelled_image_is_a_duplicate_and_no_conflict(manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": "a", "label": "ant"}, {"path": "b", "label": None}])
+    table = groups(("a", 1, "exact", "a", 0, 1.0), ("b", 1, "exact", "a", 0, 1.0))
+    assert found(manifest, table) == [("b", EXACT, 0.0, 1, "a")]
+
+
+@pytest.mark.parametrize("change", [{"status": "missing"}, {"status": "unreadable"}, {"split": "holdout"}])
+def test_nothing_goes_in_favour_of_what_is_not_there_or_not_judged(change: dict[str, str], manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": "a", "label": "x"} | change, {"path": "b"}, {"path": "c"}])
+    table = groups(*((p, 1, "exact", "a", 0, 1.0) for p in "abc"))
+    assert found(manifest, table) == []
+
+
+def test_a_label_that_only_an_unreadable_copy_carries_makes_no_conflict(manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": "a"}, {"path": "b"}, {"path": "c", "label": "x", "status": "unreadable"}])
+    table = groups(*((p, 1, "exact", "a", 0, 1.0) for p in "abc"))
+    assert found(manifest, table) == [("b", EXACT, 0.0, 1, "a")]
