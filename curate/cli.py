@@ -21,6 +21,7 @@ import typer
 from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
+    from curate.acquire.preview import Preview
     from curate.dataset import Dataset
     from curate.pipeline import Progress, StageRecord
 
@@ -30,6 +31,8 @@ class Engine(StrEnum):
 
     google = "google"
     baidu = "baidu"
+    bing = "bing"
+    flickr = "flickr"
     urls = "urls"
 
 
@@ -194,22 +197,31 @@ def scrape(
     engine: Annotated[list[Engine] | None, typer.Option(help="instead of the spec's; can be repeated")] = None,
     limit: Annotated[int | None, typer.Option(help="kept images per class, instead of the spec's")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="ask again for what is settled")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be fetched; writes nothing")] = False,
     json: Json = False,
 ) -> None:
     """Search for images of every class and fetch them; goes on where the last run stopped."""
     from curate.demo import loop
+    from curate.scraping_view import live, yield_lines
 
-    with _dataset(name, json=json) as dataset:
-        options: dict[str, Any] = {
-            "engines": [e.value for e in engine or []] or None,
-            "limit": limit,
-            "refresh": refresh,
-        }
-        record = loop.scrape(dataset, **options) if loop.is_sample(dataset) else dataset.scrape(**options)[0]
+    options: dict[str, Any] = {
+        "engines": [e.value for e in engine or []] or None,
+        "limit": limit,
+        "refresh": refresh,
+    }
+    with _dataset(name, json=True) as dataset:
+        if dry_run:
+            _planned(loop.preview(dataset, **options) if loop.is_sample(dataset) else dataset.preview(**options), json)
+            return
+        with live(quiet=json) as watch:
+            options["watch"] = watch
+            record = loop.scrape(dataset, **options) if loop.is_sample(dataset) else dataset.scrape(**options)[0]
     if json:
         _json({"dataset": dataset.name, **record.facts, "seconds": record.seconds})
         return
     facts = record.facts
+    for line in yield_lines(facts["yields"]):
+        _say(line)
     _say(f"{facts['new']} new images from {facts['asked']} addresses in {record.seconds:.1f} s.")
     for label, kept in facts["kept"].items():
         _say(f"  {label}: {kept}")
@@ -217,6 +229,38 @@ def scrape(
         _say(advice)
     if any(facts["kept"].values()):
         _say(f"Next: curate audit {name}")
+
+
+def _planned(made: Preview, json: bool) -> None:
+    if json:
+        _json(made)
+        return
+    for planned in made.planned:
+        _say(f"{planned.label}\t{planned.engine}\t{planned.query}\t{planned.hit.url}")
+    _say(f"{len(made.planned)} addresses would be asked for first; nothing was written.")
+    for advice in made.advice:
+        _say(advice)
+
+
+@app.command()
+def purge(
+    name: Name,
+    image: Annotated[str, typer.Option(help="path as in the manifest")],
+    why: Annotated[str, typer.Option(help="the reason, for the tombstone")],
+    json: Json = False,
+) -> None:
+    """Take an image down: remove its bytes for good, and keep every later scrape and import from them."""
+    with _dataset(name, json=True) as dataset:
+        made = dataset.purge(image, why=why)
+    if json:
+        _json(made)
+        return
+    _say(f"{made.sha256[:16]} is taken down: {', '.join(made.paths)}")
+    for place in made.removed:
+        _say(f"  removed  {place}")
+    for place in made.elsewhere:
+        _say(f"  still has it, and was not touched: {place}")
+    _say(f"It will not come back. Next: curate audit {name}, curate report {name}, and export again.")
 
 
 @app.command("import")
@@ -255,6 +299,7 @@ def import_images(
     _say(
         f"{made.added} images new or changed, {made.unchanged} as before, {made.unreadable} unreadable, "
         f"{made.missing} missing."
+        + (f" {made.purged} were taken down before and stay out." if made.purged else "")
     )
     for label, n in made.labels.items():
         _say(f"  {label}: {n}")
@@ -275,9 +320,14 @@ def status(name: Name, json: Json = False) -> None:
             facts["images"] = view.counts
             facts["conflicts"], facts["orphans"] = view.conflicts, list(view.orphans)
             facts["stale_decisions"] = len(view.folded.stale)
+            if workspace.has_table("queue"):
+                from curate.report.worth import outlook
+
+                facts["review"] = outlook(dataset.queue, view)
             facts["labels"] = dict(view.images["label"].value_counts(sort=True).iter_rows())
         if workspace.has_table("findings"):
             facts["findings"] = dict(dataset.findings["check"].value_counts(sort=True).iter_rows())
+        facts["scraped"] = _plain(dataset.yields)
         if "retrain" in records:
             facts["accuracy"] = {k: records["retrain"].facts[k] for k in ("raw", "curated", "difference", "ci95")}
         has_images = workspace.has_table("manifest")
@@ -301,12 +351,20 @@ def status(name: Name, json: Json = False) -> None:
         _say(f"  {n:>7}  found by {check}")
     if facts.get("conflicts"):
         _say(f"  {len(facts['conflicts'])} images with contradicting decisions, first {facts['conflicts'][0]}")
+    if facts.get("review"):
+        _say(f"  {facts['review'].words()}")
     if facts.get("stale_decisions"):
         _say(
             f"  {facts['stale_decisions']} decisions on bytes that changed since: curate decide {name} --retract-stale"
         )
     if "accuracy" in facts:
         _say("  " + _gain(records["retrain"].facts))
+    if facts["scraped"]:
+        from curate.scraping_view import yield_lines
+
+        _say("\nScraped, in all runs:")
+        for line in yield_lines(facts["scraped"]):
+            _say(line)
     _say(f"Next: {following}")
 
 
@@ -476,7 +534,8 @@ def decide(
     relabel: Annotated[str | None, typer.Option(metavar="LABEL", help="its true class")] = None,
     dismiss: Annotated[str | None, typer.Option(metavar="CHECK", help="the finding is wrong")] = None,
     accept: Annotated[
-        str | None, typer.Option(metavar="CHECK[:KIND]", help="do what the check suggests, for all")
+        list[str] | None,
+        typer.Option(metavar="CHECK[:KIND]", help="do what the check suggests, for all; can be repeated"),
     ] = None,
     from_file: Annotated[Path | None, typer.Option("--from", help="CSV: path, decision, label")] = None,
     retract_stale: Annotated[
@@ -493,7 +552,7 @@ def decide(
         drop,
         relabel is not None,
         dismiss is not None,
-        accept is not None,
+        bool(accept),
         from_file is not None,
         retract_stale,
     ]
@@ -504,8 +563,8 @@ def decide(
         msg = "--keep, --drop, --relabel and --dismiss need --image PATH; the others take none"
         raise InputError(msg)
     with _dataset(name, json=True) as dataset:
-        if accept is not None:
-            made = dataset.accept(accept, why=why)
+        if accept:
+            made = dataset.accept(*accept, why=why)
         elif from_file is not None:
             made = dataset.decide_from(from_file)
         elif retract_stale:

@@ -56,12 +56,14 @@ class ScrapeSpec(Section):
     limit: int = Field(default=300, ge=1, description="kept images per class")
     endpoints: Literal["demo"] | dict[Engine, str] = Field(default_factory=dict)
     allow_private_hosts: bool = False
-    filters: dict[str, str] = Field(default_factory=dict)
+    filters: dict[str, str | dict[str, str]] = Field(default_factory=dict, description="for all, or a table per engine")
     threads: int = Field(default=4, ge=1, le=64)
     timeout: float = Field(default=15.0, gt=0, description="seconds to connect, and between bytes")
     retries: int = Field(default=2, ge=0, le=10)
     per_host_interval: float = Field(default=0.1, ge=0, description="seconds between requests to one host")
     max_bytes: int = Field(default=30_000_000, ge=1, description="largest body of one image")
+    max_total_bytes: int | None = Field(default=None, ge=1, description="bytes of one run; unset: no bound")
+    max_minutes: float | None = Field(default=None, gt=0, description="minutes of one run; unset: no bound")
     min_side: int = Field(default=16, ge=1, description="pixels; smaller pictures are rejected")
     respect_robots: bool = True
     operator: str = Field(default="", description="how a site can reach you: goes into the User-Agent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +17,13 @@ from curate.pipeline import Progress, StageRecord, quiet
 from curate.resolve import CleanView
 from curate.runner import RunnerName
 from curate.schema import HOLDOUT
-from curate.workspace import Workspace, file_digest
+from curate.workspace import Workspace, file_digest, read_log
 
 if TYPE_CHECKING:
+    from curate.acquire.history import Yield
     from curate.acquire.importers import ImportSummary
+    from curate.acquire.preview import Preview
+    from curate.acquire.purge import Purged
     from curate.acquire.scrape import ScrapeSummary
     from curate.export.write import ExportResult
     from curate.report.build import Report
@@ -105,10 +108,12 @@ class Dataset:
     def scrape(
         self, *, engines: Sequence[str] | None = None, limit: int | None = None, refresh: bool = False,
         endpoints: Mapping[str, str] | None = None, force: bool = True,
+        watch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> tuple[StageRecord, ScrapeSummary | None]:  # fmt: skip
         """Obtain images from search engines, see `curate.acquire.scrape`.
 
         `force=False` skips it where it finished before with the same classes and settings. The summary is None then.
+        `watch` is told of every attempt, instead of `progress`.
         """
         from curate.acquire.scrape import scrape
 
@@ -118,6 +123,9 @@ class Dataset:
 
         def progress(event: Mapping[str, Any]) -> None:
             told[event["label"]] = event["kept"]
+            if watch:
+                watch(event)
+                return
             self.progress("scrape", f"images of {event['label']}", event["kept"], event["limit"])
 
         def work() -> dict[str, Any]:
@@ -126,8 +134,13 @@ class Dataset:
                 endpoints=endpoints,
             )  # fmt: skip
             summary.append(made)
-            return {"kept": dict(made.kept), "asked": made.asked, "new": made.new, "advice": list(made.advice)}
+            return {
+                "kept": dict(made.kept), "asked": made.asked, "new": made.new, "advice": list(made.advice),
+                "stopped": made.stopped, "yields": [asdict(y) for y in made.yields],
+            }  # fmt: skip
 
+        last = self.records.get("scrape")
+        force = force or bool(last and last.facts.get("stopped"))  # a budget ended it before it was through
         classes = [c.model_dump(mode="json", exclude={"title"}) for c in spec.classes]
         asked = spec.scrape.model_dump(mode="json", exclude={"threads", "timeout", "retries"})
         inputs = [classes, asked, list(engines or ()), limit]
@@ -140,6 +153,37 @@ class Dataset:
             ):
                 pipeline.scan(self.workspace)
         return record, summary[0] if summary else None
+
+    def preview(
+        self, *, engines: Sequence[str] | None = None, limit: int | None = None, refresh: bool = False,
+        endpoints: Mapping[str, str] | None = None,
+    ) -> Preview:  # fmt: skip
+        """What `scrape` would fetch; writes nothing, see `curate.acquire.preview`."""
+        from curate.acquire.preview import preview
+
+        return preview(
+            self.workspace, self.spec, engines=engines, limit=limit, refresh=refresh, endpoints=endpoints
+        )  # fmt: skip
+
+    @property
+    def yields(self) -> tuple[Yield, ...]:
+        """What every engine gave for every query and class in all runs, from sources.jsonl."""
+        from curate.acquire.history import yields
+
+        return yields(read_log(self.workspace.sources).records)
+
+    def purge(self, path: str, *, why: str) -> Purged:
+        """Remove the bytes of an image for good and leave a tombstone, see `curate.acquire.purge`.
+
+        Raises:
+            InputError: there is no such image, or no reason is given.
+        """
+        from curate.acquire.purge import purge
+
+        with self.workspace.stage_lock("purge"):
+            made = purge(self.workspace, pipeline.scan(self.workspace), path, why=why)
+            pipeline.scan(self.workspace)
+        return made
 
     def import_images(
         self, source: Path, *, format: Literal["auto", "folder", "csv"] = "auto", name: str | None = None,
@@ -280,20 +324,24 @@ class Dataset:
         labels = {str(d.value) for d in self.decisions.decisions.values() if d.aspect == LABEL}
         return name in labels
 
-    def accept(self, check: str, *, by: str | None = None, why: str | None = None) -> list[Decision]:
-        """Do what a check suggests for all its findings that nobody decided on: one batch, so one undo takes it back.
+    def accept(self, *checks: str, by: str | None = None, why: str | None = None) -> list[Decision]:
+        """Do what checks suggest for all their findings that nobody decided on: one batch, so one undo takes it back.
 
         Duplicates go in favour of the image that stays, labels become the suggested class; images for which nothing
         is suggested are dropped. Dismissed findings are left alone.
 
         Raises:
-            InputError: the check has no findings.
+            InputError: a check has no findings.
         """
-        found = self.findings.filter((pl.col("check") == check) | pl.col("check").str.starts_with(f"{check}:"))
-        if not found.height:
-            have = ", ".join(self.findings["check"].unique().sort().to_list()) or "none"
-            msg = f"there are no findings of {check!r} to accept; there are: {have}"
-            raise InputError(msg)
+        parts = []
+        for check in checks:
+            mine = self.findings.filter((pl.col("check") == check) | pl.col("check").str.starts_with(f"{check}:"))
+            if not mine.height:
+                have = ", ".join(self.findings["check"].unique().sort().to_list()) or "none"
+                msg = f"there are no findings of {check!r} to accept; there are: {have}"
+                raise InputError(msg)
+            parts.append(mine)
+        found = pl.concat(parts) if parts else self.findings.clear()
         folded = decisions.fold(self.decisions, self.manifest)
         paths = set(self.manifest["path"].to_list())
         choices: dict[tuple[str, str], Value] = {}
@@ -310,7 +358,7 @@ class Dataset:
             if not folded.heads.get((path, choice[0])):
                 choices.setdefault((path, choice[0]), choice[1])
         triples = [(path, aspect, value) for (path, aspect), value in choices.items()]
-        return self.decide(triples, check=check, by=by, why=why)
+        return self.decide(triples, check=checks[0] if len(checks) == 1 else None, by=by, why=why)
 
     def decide_from(self, table: Path, *, by: str | None = None) -> list[Decision]:
         """Append the decisions of a CSV with the columns `path, decision (keep|drop|relabel), label`.

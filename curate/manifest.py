@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ KEPT = frozenset({"kept", "known"})
 """Outcomes of sources.jsonl that tie an attempt to a file."""
 
 
+def tombstones(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Takedowns told by lines of sources.jsonl: SHA-256 of the bytes to its line."""
+    return {str(line["sha256"]): line for line in records if line.get("kind") == "tombstone" and line.get("sha256")}
+
+
 def scan(workspace: Workspace, *, previous: pl.DataFrame | None = None) -> pl.DataFrame:
     """Compute the manifest.
 
@@ -25,11 +31,13 @@ def scan(workspace: Workspace, *, previous: pl.DataFrame | None = None) -> pl.Da
 
     Returns:
         A table of schema `MANIFEST`, in the order in which images were first obtained. Unreadable and missing
-        images are rows with their reason, never an absence.
+        images are rows with their reason, never an absence; so are those that were purged.
     """
     known = {row["path"]: row for row in previous.iter_rows(named=True)} if previous is not None else {}
     first: dict[str, tuple[int, dict[str, Any]]] = {}
-    for number, line in enumerate(read_log(workspace.sources).records):
+    records = read_log(workspace.sources).records
+    purged = tombstones(records)
+    for number, line in enumerate(records):
         if line.get("kind") != "image" or not isinstance(line.get("path"), str):
             continue
         if line.get("outcome") in KEPT or (line.get("origin") == "imported" and line.get("outcome") == "failed"):
@@ -38,6 +46,12 @@ def scan(workspace: Workspace, *, previous: pl.DataFrame | None = None) -> pl.Da
             if earlier is None or line.get("origin") == "imported":
                 first[line["path"]] = (earlier[0] if earlier else number, line)
     rows = [_row(workspace.image(path), path, n, line, known.get(path)) for path, (n, line) in first.items()]
+    taken_down = {path: line for line in purged.values() for path in line.get("paths", ())}
+    for row in rows:
+        gone = row["status"] == "missing"
+        if tombstone := purged.get(row["sha256"]) or (taken_down.get(row["path"]) if gone else None):
+            still = "" if gone else "; the file is there again: run `curate purge` again"
+            row |= {"status": "missing", "error": f"purged: {tombstone.get('why')}{still}"}
     return validate(pl.DataFrame(rows, schema=MANIFEST.columns, orient="row"), MANIFEST)
 
 

@@ -25,6 +25,8 @@ SIDE = 128
 
 _WEIGHTS = np.uint64(1) << np.arange(63, -1, -1, dtype=np.uint64)
 
+_LEVELS = np.arange(256) / 255
+
 Job = tuple[str, str, str]
 """Manifest path, sha256, file."""
 
@@ -55,33 +57,44 @@ def figures(image: Image.Image) -> dict[str, float]:
         `colourfulness` (mean difference of the strongest and weakest channel, 0 to 1), `border` (share of the area
         in uniform margins).
     """
-    rgb = np.asarray(image, dtype=np.uint8)
-    grey = np.asarray(image.convert("L"), dtype=np.uint8)
-    values = grey.astype(np.float32) / 255
-    histogram = np.bincount(grey.ravel(), minlength=256) / grey.size
+    return _grey_figures(image.convert("L")) | {"colourfulness": _colourfulness(image)}
+
+
+def _grey_figures(image: Image.Image) -> dict[str, float]:
+    grey = np.asarray(image, dtype=np.uint8)
+    histogram = np.array(image.histogram(), dtype=np.float64) / grey.size
+    brightness = float(histogram @ _LEVELS)
     present = histogram[histogram > 0]
-    if min(values.shape) >= 3:
-        inner = values[1:-1, 1:-1]
-        laplacian = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * inner
-        sharpness = float(laplacian.var())
+    if min(grey.shape) >= 3:
+        values = grey.astype(np.int16)
+        laplacian = values[:-2, 1:-1] + values[2:, 1:-1]
+        laplacian += values[1:-1, :-2]
+        laplacian += values[1:-1, 2:]
+        laplacian -= 4 * values[1:-1, 1:-1]
+        flat = laplacian.ravel().astype(np.float32)
+        sharpness = float(flat @ flat / flat.size - flat.mean() ** 2) / 255**2
     else:
         sharpness = 0.0
-    spread = rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2)
     return {
-        "brightness": float(values.mean()),
-        "contrast": float(values.std()),
-        "entropy": float(-(present * np.log2(present)).sum()),
-        "sharpness": sharpness,
-        "colourfulness": float(spread.mean()) / 255,
-        "border": _border(values),
+        "brightness": brightness,
+        "contrast": float(np.sqrt(histogram @ (_LEVELS - brightness) ** 2)),
+        "entropy": max(0.0, float(-(present @ np.log2(present)))),
+        "sharpness": max(0.0, sharpness),
+        "border": _border(grey),
     }
 
 
-def _border(values: NDArray[np.floating], tolerance: float = 0.02) -> float:
-    """Share of the area in margins whose rows or columns are uniform."""
-    height, width = values.shape
-    rows = np.flatnonzero(np.ptp(values, axis=1) > tolerance)
-    columns = np.flatnonzero(np.ptp(values, axis=0) > tolerance)
+def _colourfulness(image: Image.Image) -> float:
+    red, green, blue = (np.asarray(channel, dtype=np.uint8) for channel in image.split())
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return float(spread.mean()) / 255
+
+
+def _border(grey: NDArray[np.uint8], tolerance: int = 5) -> float:
+    """Share of the area in margins whose rows or columns are uniform, but for so many of 256 levels."""
+    height, width = grey.shape
+    rows = np.flatnonzero(grey.max(axis=1) - grey.min(axis=1) > tolerance)
+    columns = np.flatnonzero(grey.max(axis=0) - grey.min(axis=0) > tolerance)
     if not len(rows) or not len(columns):
         return 1.0
     inside = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
@@ -103,18 +116,24 @@ def measure_batch(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[tuple
         grey = image.convert("L")
         for_phash.append(np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS)))
         for_dhash.append(np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS)))
-        scale = SIDE / max(image.size)
-        if scale < 1:
-            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            image = image.resize(size, Image.Resampling.BOX)
         width, height = header
         row = {"path": path, "sha256": sha, "width": width, "height": height, "aspect": width / height}
-        rows.append(row | figures(image))
+        row |= _grey_figures(_within(grey, SIDE, Image.Resampling.BOX))
+        # Colour needs no smooth edges: some of the pixels as they are do.
+        rows.append(row | {"colourfulness": _colourfulness(_within(image, SIDE // 2, Image.Resampling.NEAREST))})
     if rows:
         hashes = zip(phash(np.stack(for_phash)).tolist(), dhash(np.stack(for_dhash)).tolist(), strict=True)
         for row, (p, d) in zip(rows, hashes, strict=True):
             row["phash"], row["dhash"] = p, d
     return rows, failures
+
+
+def _within(image: Image.Image, side: int, how: Image.Resampling) -> Image.Image:
+    """The picture made smaller, where it is larger, so that its longer side has so many pixels."""
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)
 
 
 def _load(file: Path) -> tuple[Image.Image, tuple[int, int]]:

@@ -25,7 +25,7 @@ from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 1, "dedupe": 1, "audit": 2, "check": 1, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 1, "dedupe": 1, "audit": 2, "check": 2, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (

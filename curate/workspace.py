@@ -53,7 +53,12 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _as_input_error(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """While a file is written: a full disk or a forbidden folder is told as what it is.
+
+    Raises:
+        EnvironmentMissing: `path` may not be written, or the disk is full.
+    """
     try:
         yield
     except PermissionError as error:
@@ -85,7 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentMissing: the folder may not be written, or the disk is full.
     """
-    with _as_input_error(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -128,7 +133,7 @@ def append_log(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     data = b"".join(canonical(dict(record)) + b"\n" for record in records)
     if not data:
         return
-    with _as_input_error(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as stream:
             if stream.tell():
@@ -315,7 +320,7 @@ class Workspace:
             LockHeld: another process works on the data set; its process, host and stage are named.
         """
         owner = self.root / ".stage.owner"
-        with _as_input_error(self.root):
+        with writing(self.root):
             lock = FileLock(self.root / ".stage.lock", timeout=0)
             try:
                 lock.acquire()

@@ -105,8 +105,8 @@ def test_that_a_duplicate_goes_is_suggested_before_another_label() -> None:
         findings(
             {"path": "a", "suggestion": "dog", "score": 0.0},
             {"path": "a", "check": "duplicates:near", "score": 0.9, "suggestion": "b"},
-            {"path": "c", "suggestion": "cat", "score": 0.4}, {"path": "c", "check": "x", "suggestion": "dog", "score": 0.1},
-            {"path": "d", "suggestion": None},
+            {"path": "c", "suggestion": "cat", "score": 0.4},
+            {"path": "c", "check": "x", "suggestion": "dog", "score": 0.1}, {"path": "d", "suggestion": None},
         ),
         {}, groups(), probes=0,
     )  # fmt: skip

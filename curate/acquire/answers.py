@@ -18,6 +18,7 @@ class Hit:
         title: the title of that page, without markup.
         rank: place among the hits of the query, counted from 0 over all of its pages.
         thumbnail: address of the engine's small copy; empty where there is none.
+        license: what the engine (or the list) states about the licence; empty where it says nothing.
     """
 
     url: str
@@ -25,6 +26,7 @@ class Hit:
     title: str = ""
     rank: int = 0
     thumbnail: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,30 +14,15 @@ from icrawler import Crawler, Feeder, Parser
 from icrawler.storage import BaseStorage
 
 from curate.acquire.answers import Answer
+from curate.acquire.asking import Unit, ask, goes_on
+from curate.acquire.attempts import Task
 from curate.acquire.download import ImageDownloader
-from curate.acquire.engines import Engine
-from curate.acquire.failures import FetchFailure, Stopped
-from curate.acquire.fetch import Fetched, Fetcher
-from curate.acquire.ledger import Ledger, Task
+from curate.acquire.failures import Stopped
+from curate.acquire.fetch import Fetcher
+from curate.acquire.ledger import Ledger
 
 GRACE = 5.0
 """Seconds that requests under way are given when the crawl is stopped; what they bring is recorded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One query to one engine. `seen` are the addresses that its pages have offered in this run."""
-
-    name: str
-    engine: Engine
-    query: str
-    endpoint: str
-    filters: dict[str, str] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-
-    def page_url(self, number: int) -> str:
-        """The address of a result page, counted from 0."""
-        return self.engine.page_url(self.query, number, endpoint=self.endpoint, filters=self.filters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,39 +86,24 @@ class PageParser(Parser):  # type: ignore[misc] # icrawler carries no types
     def parse(self, response: Answer, page: Page) -> Iterator[Task]:
         """The tasks of an answer: its hits without those that are settled."""
         for hit in response.hits:
-            if task := self._ledger.offer(page.unit.name, page.unit.query, hit):
+            asked = page.unit.filters.get("license", "")
+            if task := self._ledger.offer(page.unit.name, page.unit.query, hit, license_filter=asked):
                 yield task
 
     def _work(self, page: Page) -> bool:
-        url = page.unit.page_url(page.number)
-        answer = self._answer(url, page)
-        self._ledger.answered(page.unit.name, page.unit.query, url, page.number, answer)
+        unit = page.unit
+        answer = ask(self._fetcher, unit, page.number, root=self._root, label=self._ledger.label)
+        self._ledger.answered(unit.name, unit.query, unit.page_url(page.number), page.number, answer)
         for task in self.parse(answer, page):
             self.output(task)
-        new = {hit.url for hit in answer.hits} - page.unit.seen
-        page.unit.seen.update(new)
-        return bool(new)  # an engine that repeats itself has no more
-
-    def _answer(self, url: str, page: Page) -> Answer:
-        try:
-            fetched = self._fetch(url, page.unit)
-        except FetchFailure as failure:
-            return Answer(kind="unreachable", detail=f"{failure.reason}: {failure.detail}")
-        return page.unit.engine.parse(
-            fetched.body, status=fetched.status, url=fetched.final_url, page=page.number, label=self._ledger.label
-        )
-
-    def _fetch(self, url: str, unit: Unit) -> Fetched:
-        if unit.name != "urls":
-            return self._fetcher.page(url)
-        return Fetched(body=(self._root / url).read_bytes(), final_url=url, status=200, content_type="text/plain")
+        return goes_on(unit, page.number, answer)
 
 
 class ClassCrawler(Crawler):  # type: ignore[misc] # icrawler carries no types
     """A crawl for one class. Leaves logging, sessions and storage alone, which icrawler would set up for itself."""
 
     def __init__(self, ledger: Ledger, fetcher: Fetcher, *, threads: int, min_side: int) -> None:
-        self._ledger = ledger
+        self._ledger, self._allowance = ledger, fetcher.allowance
         self._working = 2 + threads
         super().__init__(
             PageFeeder, PageParser, ImageDownloader,
@@ -152,12 +122,15 @@ class ClassCrawler(Crawler):  # type: ignore[misc] # icrawler carries no types
         self.session = None
 
     def crawl(self, units: Sequence[Unit]) -> None:
-        """Run to the end, or until Ctrl-C: then what is under way is given a moment, recorded, and the crawl ends."""
+        """Run to the end, or until Ctrl-C, or until the allowance is used up: what is under way is given a moment."""
         try:
             self.feeder.start(units=units)
             self.parser.start()
             self.downloader.start()
             self._wait(None)
+            if self._working:
+                self._ledger.halt()
+                self._wait(GRACE)
         except BaseException:
             self._ledger.halt()
             self._wait(GRACE)
@@ -168,8 +141,11 @@ class ClassCrawler(Crawler):  # type: ignore[misc] # icrawler carries no types
             raise self._ledger.error
 
     def _wait(self, seconds: float | None) -> None:
-        """Wait for the threads to end. Not by `join`: when Ctrl-C interrupts it, it takes the thread for ended."""
+        """Wait for the threads to end, or for the time, or (without one) until the allowance is used up.
+
+        Not by `join`: when Ctrl-C interrupts it, it takes the thread for ended.
+        """
         deadline = None if seconds is None else time.monotonic() + seconds
-        while self._working and (deadline is None or time.monotonic() < deadline):
+        while self._working and (not self._allowance.used_up if deadline is None else time.monotonic() < deadline):
             if self._ledger.ended.acquire(timeout=0.1):
                 self._working -= 1

@@ -10,9 +10,10 @@ from typing import Any
 from icrawler import Downloader
 
 from curate import images
-from curate.acquire.failures import FetchFailure, Stopped
+from curate.acquire.attempts import Attempt, Task
+from curate.acquire.failures import HEAD, FetchFailure, Stopped
 from curate.acquire.fetch import Fetched, Fetcher
-from curate.acquire.ledger import Attempt, Ledger, Task
+from curate.acquire.ledger import Ledger
 from curate.acquire.store import scraped_folder, stage
 
 
@@ -25,7 +26,8 @@ def examine(fetched: Fetched, *, min_side: int) -> Attempt:
     body = fetched.body
     told: dict[str, Any] = {
         "final_url": fetched.final_url, "http_status": fetched.status, "content_type": fetched.content_type,
-        "size": len(body), "sha256": hashlib.sha256(body).hexdigest(), "head": body[:16].hex(),
+        "size": len(body), "sha256": hashlib.sha256(body).hexdigest(), "head": body[:HEAD].hex(),
+        "headers": fetched.license,
     }  # fmt: skip
     try:
         _, header = images.load_with_header(body)
@@ -78,6 +80,8 @@ class ImageDownloader(Downloader):  # type: ignore[misc] # icrawler carries no t
             if self._ended:
                 return None
             task: Task | None = self.in_queue.get()
+            if self._fetcher.allowance.used_up:
+                self._ledger.halt()
             if task is None or not self._ledger.may_start():
                 self._ended = True
                 return None
@@ -91,6 +95,8 @@ class ImageDownloader(Downloader):  # type: ignore[misc] # icrawler carries no t
             self._ledger.deliver(task, attempt_of(failure))
             return
         attempt = examine(fetched, min_side=self._min_side)
+        if self._ledger.is_purged(str(attempt.sha256)):
+            attempt = replace(attempt, outcome="rejected", reason="purged", detail="taken down: see its tombstone")
         if attempt.outcome == "obtained" and not self._ledger.has(str(attempt.sha256)):
             folder = scraped_folder(self._ledger.workspace, self._ledger.label)
             staged = stage(folder, task.number, fetched.body)

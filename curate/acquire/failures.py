@@ -13,6 +13,9 @@ from urllib3.exceptions import HTTPError, LocationValueError
 from curate.acquire.addresses import AddressRefused
 from curate.errors import CurateError
 
+HEAD = 16
+"""First bytes that are told of a body which is not kept."""
+
 
 class Stopped(CurateError):
     """The crawl was stopped while this address was waited for. Internal: leaves no line."""
@@ -41,13 +44,18 @@ class FetchFailure(CurateError):
 
 
 @contextmanager
-def named(url: str) -> Iterator[None]:
-    """Turn whatever goes wrong while `url` is fetched into a `FetchFailure` that says so."""
+def named(url: str, body: bytearray | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong while `url` is fetched into a `FetchFailure` that says so.
+
+    `body` is what has come of it so far: its size and first bytes are told, too.
+    """
     try:
         yield
         return
     except FetchFailure as known:
         known.final_url = url
+        if body is not None:
+            known.size, known.head = len(body), bytes(body[:HEAD])
         raise
     except AddressRefused as error:
         failure = FetchFailure("rejected", "private_address", str(error))
@@ -58,6 +66,8 @@ def named(url: str) -> Iterator[None]:
     except (OSError, HTTPException, ValueError) as error:  # what urllib3 lets through
         failure = FetchFailure("failed", "bad_response", f"{type(error).__name__}: {error}")
     failure.final_url = url
+    if body is not None:
+        failure.size, failure.head = len(body), bytes(body[:HEAD])
     raise failure
 
 

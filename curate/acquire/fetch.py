@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urljoin, urlsplit
@@ -18,6 +19,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from curate.acquire.addresses import pool_manager
+from curate.acquire.allowance import Allowance
 from curate.acquire.failures import FetchFailure, Stopped, named
 from curate.acquire.history import is_final
 from curate.acquire.robots import Robots
@@ -35,16 +37,21 @@ _RETRIED = frozenset({
     "http_504",
 })  # fmt: skip
 _OPT_OUT = ("noai", "noimageai")
+_ABOUT_LICENSE = ("X-Robots-Tag", "TDM-Reservation", "TDM-Policy", "License", "X-License", "X-Copyright")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A body that came whole; of a page that came with another status than 200, that status and no body."""
+    """A body that came whole; of a page that came with another status than 200, that status and no body.
+
+    `license` holds the headers that say something about the licence.
+    """
 
     body: bytes
     final_url: str
     status: int
     content_type: str
+    license: Mapping[str, str] = field(default_factory=dict)
 
 
 def user_agent(operator: str) -> str:
@@ -63,11 +70,15 @@ class Fetcher:
     Args:
         spec: limits, pauses and who is asking.
         stop: set from outside to end all waiting; fetches then raise `Stopped`.
+        allowance: told of every byte that comes.
     """
 
-    def __init__(self, spec: ScrapeSpec, *, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, spec: ScrapeSpec, *, stop: threading.Event | None = None, allowance: Allowance | None = None
+    ) -> None:
         self._spec = spec
         self._stop = stop or threading.Event()
+        self.allowance = allowance or Allowance(spec)
         self._next: dict[str, float] = {}
         self._lock = threading.Lock()
         self._robots = Robots(AGENT, self._robots_text)
@@ -144,25 +155,28 @@ class Fetcher:
             pause = _retry_after(response.headers.get("Retry-After"))
             detail = response.reason or "HTTP error"
             raise FetchFailure("failed", f"http_{status}", detail, status=status, retry_after=pause)
-        if image and self._spec.respect_robots:
-            tag = response.headers.get("X-Robots-Tag", "").lower()
-            if any(word in _OPT_OUT for word in tag.replace(",", " ").replace(":", " ").split()):
-                raise FetchFailure("rejected", "opt_out", f"X-Robots-Tag: {tag}", status=status)
+        if image and self._spec.respect_robots and (said := _opted_out(response.headers)):
+            raise FetchFailure("rejected", "opt_out", said, status=status)
         limit = self._spec.max_bytes if image else PAGE_BYTES
         patience = 8 * self._spec.timeout
         deadline = time.monotonic() + patience
         body = bytearray()
-        for chunk in response.stream(_CHUNK, decode_content=True):
-            body += chunk
-            failure = None
-            if len(body) > limit:
-                failure = FetchFailure("rejected", "too_many_bytes", f"more than {limit}", status=status)
-            elif time.monotonic() > deadline:
-                failure = FetchFailure("failed", "timeout", f"{len(body)} bytes in {patience:.0f} s", status=status)
-            if failure:
-                failure.size, failure.head, failure.content_type = len(body), bytes(body[:16]), kind
-                raise failure
-        return Fetched(body=bytes(body), final_url=url, status=status, content_type=kind)
+        try:
+            with named(url, body):
+                for chunk in response.stream(_CHUNK, decode_content=True):
+                    body += chunk
+                    if len(body) > limit:
+                        raise FetchFailure("rejected", "too_many_bytes", f"more than {limit}")
+                    if time.monotonic() > deadline:
+                        raise FetchFailure("failed", "timeout", f"{len(body)} bytes in {patience:.0f} s")
+        except FetchFailure as failure:
+            failure.status, failure.content_type = status, kind
+            raise
+        finally:
+            self.allowance.spend(len(body))
+        return Fetched(
+            body=bytes(body), final_url=url, status=status, content_type=kind, license=_license(response.headers)
+        )
 
     def _robots_text(self, origin: str) -> str:
         """What robots.txt says; empty where there is none. A server that cannot say forbids all, for now."""
@@ -206,6 +220,22 @@ def _joined(base: str, location: str) -> str:
         return urljoin(base, location)
     except ValueError as error:
         raise FetchFailure("rejected", "bad_url", f"redirect to {location[:200]}: {error}") from error
+
+
+def _opted_out(headers: Mapping[str, str]) -> str:
+    """The header by which a site asks that this image is not used for training; empty where it does not."""
+    tag = headers.get("X-Robots-Tag", "").lower()
+    if any(word in _OPT_OUT for word in tag.replace(",", " ").replace(":", " ").split()):
+        return f"X-Robots-Tag: {tag}"
+    reserved = headers.get("TDM-Reservation", "").strip()
+    return f"TDM-Reservation: {reserved}" if reserved == "1" else ""
+
+
+def _license(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that say something about the licence, among them a `Link` to it."""
+    told = {name: value for name in _ABOUT_LICENSE if (value := headers.get(name))}
+    links = [part.strip() for part in headers.get("Link", "").split(",") if "license" in part.partition(">")[2]]
+    return told | ({"Link": ", ".join(links)} if links else {})
 
 
 def _drain(response: urllib3.BaseHTTPResponse) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curate.config import ScrapeSpec
+from curate.manifest import tombstones
 from curate.workspace import Workspace, read_log
 
 Line = dict[str, Any]
@@ -33,11 +34,13 @@ class History:
         last: URL to the last line about it.
         paths: SHA-256 to the file that holds these bytes, whether it is still there or not.
         present: those of the files that are there.
+        purged: SHA-256 of all bytes that were taken down, in whatever class.
     """
 
     last: Mapping[str, Line] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
+    purged: frozenset[str] = frozenset()
 
     def is_settled(self, url: str, spec: ScrapeSpec) -> bool:
         """Whether asking for `url` again could not give anything new under this spec."""
@@ -45,6 +48,8 @@ class History:
         if line is None:
             return False
         reason = str(line.get("reason"))
+        if line.get("sha256") in self.purged:
+            return True
         if line["outcome"] in {"kept", "known"}:
             return line.get("path") in self.present
         if line["outcome"] == "failed":
@@ -59,11 +64,13 @@ class History:
         return not allowed_now.get(reason, False)
 
 
-def read_histories(workspace: Workspace) -> dict[str, History]:
-    """The history of every class that was scraped before, by its name."""
+def read_histories(workspace: Workspace, labels: Iterable[str]) -> dict[str, History]:
+    """The history of each of the classes, by its name."""
     last: dict[str, dict[str, Line]] = {}
     paths: dict[str, dict[str, str]] = {}
-    for line in read_log(workspace.sources).records:
+    records = read_log(workspace.sources).records
+    purged = frozenset(tombstones(records))
+    for line in records:
         label, url, outcome = (line.get(key) for key in ("label", "url", "outcome"))
         if line.get("kind") != "image" or line.get("origin") != "scraped" or not (label and url and outcome):
             continue
@@ -72,11 +79,12 @@ def read_histories(workspace: Workspace) -> dict[str, History]:
             paths.setdefault(label, {})[line["sha256"]] = line["path"]
     return {
         label: History(
-            last=lines,
+            last=last.get(label, {}),
             paths=paths.get(label, {}),
+            purged=purged,
             present=frozenset(p for p in set(paths.get(label, {}).values()) if workspace.image(p).is_file()),
         )
-        for label, lines in last.items()
+        for label in labels
     }
 
 
@@ -86,6 +94,7 @@ class Yield:
 
     Attributes:
         asked: image addresses that were asked for; the sum of the four that follow.
+        fetched: of those, addresses that gave a whole body.
         kept: new files. known: bytes that the class has already. rejected, failed: by reason.
         answers: kinds of answers of the engine's result pages, with their number.
     """
@@ -94,6 +103,7 @@ class Yield:
     query: str
     label: str
     asked: int = 0
+    fetched: int = 0
     kept: int = 0
     known: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -109,18 +119,23 @@ def yields(lines: Iterable[Line], units: Iterable[tuple[str, str, str]] = ()) ->
         units: (engine, query, label) to show even where there is no line of them, and in this order.
     """
     counts: dict[tuple[str, str, str], Counter[tuple[str, str]]] = {unit: Counter() for unit in units}
+    fetched: Counter[tuple[str, str, str]] = Counter()
     for line in lines:
         if line.get("kind") not in {"image", "query"} or line.get("origin", "scraped") != "scraped":
+            continue
+        if not all(isinstance(line.get(key), str) for key in ("engine", "query", "label", "outcome")):
             continue
         unit = (line["engine"], line["query"], line["label"])
         reason = line["outcome"] if line["kind"] == "query" else line.get("reason") or ""
         key = ("answer" if line["kind"] == "query" else line["outcome"], reason)
         counts.setdefault(unit, Counter())[key] += 1
+        if line["kind"] == "image" and line.get("sha256"):
+            fetched[unit] += 1
     return tuple(
         Yield(
             engine=engine, query=query, label=label,
             asked=sum(n for (kind, _), n in count.items() if kind != "answer"),
-            kept=count["kept", ""], known=count["known", ""],
+            fetched=fetched[engine, query, label], kept=count["kept", ""], known=count["known", ""],
             **{
                 name: {reason: n for (kind, reason), n in sorted(count.items()) if kind == name.rstrip("s")}
                 for name in ("rejected", "failed", "answers")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from curate.acquire.listing import IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, 
 from curate.acquire.store import link, sync_folders
 from curate.config import CLASS_NAME
 from curate.errors import InputError
+from curate.manifest import tombstones
 from curate.workspace import Workspace, append_log, now, read_log, write_bytes
 
 SPLITS = {
@@ -37,6 +38,7 @@ class ImportSummary:
         unchanged: files that were imported before just so.
         unreadable: of those, files that no image could be read from; they are rows of the manifest with the reason.
         missing: files that were named and are not there.
+        purged: files whose bytes were taken down: they are not taken in.
         skipped: files beside the images that are none.
         labels: class to the number of its files; unlabelled ones are not counted.
     """
@@ -47,6 +49,7 @@ class ImportSummary:
     missing: int
     skipped: int
     labels: Mapping[str, int]
+    purged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,18 +155,22 @@ def _take_in(workspace: Workspace, items: list[_Item], *, name: str, copy: bool,
     if not CLASS_NAME.fullmatch(name):
         msg = f"{name!r} cannot name a source: use letters, digits, space, . _ + -"
         raise InputError(msg)
-    last = {line["path"]: line for line in read_log(workspace.sources).records if line.get("origin") == "imported"}
-    counts = dict.fromkeys(("added", "unchanged", "unreadable", "missing"), 0)
+    records = read_log(workspace.sources).records
+    last = {line["path"]: line for line in records if line.get("origin") == "imported"}
+    purged = tombstones(records)
+    counts = dict.fromkeys(("added", "unchanged", "unreadable", "missing", "purged"), 0)
     labels: dict[str, int] = {}
     for start in range(0, len(items), _BATCH):
         new: list[Line] = []
         for item in items[start : start + _BATCH]:
             path = f"images/imported/{name}/{item.relative}"
-            line = _obtain(workspace, item, path=path, name=name, copy=copy)
+            line = _obtain(workspace, item, path=path, name=name, copy=copy, purged=purged)
             same = {**last.get(path, {}), "at": line["at"]} == line
-            counts["unchanged" if same else "added"] += line["reason"] != "missing"
-            counts["missing"] += line["reason"] == "missing"
-            counts["unreadable"] += line["reason"] not in {None, "missing"}
+            if line["reason"] in {"missing", "purged"}:
+                counts[line["reason"]] += 1
+            else:
+                counts["unchanged" if same else "added"] += 1
+                counts["unreadable"] += line["reason"] is not None
             if item.label is not None:
                 labels[item.label] = labels.get(item.label, 0) + 1
             if not same:
@@ -173,7 +180,9 @@ def _take_in(workspace: Workspace, items: list[_Item], *, name: str, copy: bool,
     return ImportSummary(**counts, skipped=skipped, labels=labels)
 
 
-def _obtain(workspace: Workspace, item: _Item, *, path: str, name: str, copy: bool) -> Line:
+def _obtain(
+    workspace: Workspace, item: _Item, *, path: str, name: str, copy: bool, purged: Container[str]
+) -> Line:  # fmt: skip
     line: Line = {
         "v": 1, "kind": "image", "at": now(), "origin": "imported", "source": name, "url": item.relative,
         "label": item.label, "split": item.split, "sha256": None, "bytes": None, "path": path, "outcome": "failed",
@@ -187,6 +196,10 @@ def _obtain(workspace: Workspace, item: _Item, *, path: str, name: str, copy: bo
         return line | {"reason": "unreadable_file", "detail": f"{item.file}: {error.strerror}"}
     sha256 = hashlib.sha256(body).hexdigest()
     target = workspace.image(path)
+    if sha256 in purged:
+        target.unlink(missing_ok=True)
+        told = "these bytes were taken down: see their tombstone in sources.jsonl"
+        return line | {"sha256": sha256, "bytes": len(body), "reason": "purged", "detail": told}
     if copy:
         if target.is_symlink() or not target.is_file() or hashlib.sha256(target.read_bytes()).hexdigest() != sha256:
             write_bytes(target, body)

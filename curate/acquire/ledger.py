@@ -8,47 +8,22 @@ is fetched that is not used, and the data set is the same in every run.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 from curate.acquire.answers import Answer, Hit
+from curate.acquire.attempts import Attempt, Task, clean, image_line
 from curate.acquire.history import History, Line
-from curate.acquire.store import free_path, put_in_place, sync_folders
+from curate.acquire.store import free_path, put_in_place, sync_file, sync_folders
 from curate.config import ScrapeSpec
 from curate.workspace import Workspace, append_log, now
 
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """An image to ask for, with its place in the order."""
-
-    number: int
-    engine: str
-    query: str
-    hit: Hit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What came of a task. Of `obtained` bytes, `staged` is the file; None where the class has them already."""
-
-    outcome: Literal["obtained", "rejected", "failed"]
-    reason: str | None = None
-    detail: str | None = None
-    final_url: str | None = None
-    http_status: int | None = None
-    content_type: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    head: str | None = None
-    width: int | None = None
-    height: int | None = None
-    extension: str = ""
-    staged: Path | None = None
+_SYNCING = 8
+"""Files that are synced at once: a journal writes many for the price of one."""
 
 
 class Ledger:
@@ -78,6 +53,8 @@ class Ledger:
         self._counted: set[str] = set() if refresh else set(history.present)
         self._offered: set[str] = set()
         self._done: dict[int, tuple[Task, Attempt] | Line] = {}
+        self._counts: Counter[str] = Counter()
+        self._syncing = ThreadPoolExecutor(_SYNCING, thread_name_prefix="syncing")
         self._numbers, self._next, self._open, self._started = 0, 0, 0, 0
         self._state = threading.Condition()
         self._committing = threading.Lock()
@@ -109,24 +86,28 @@ class Ledger:
         """Whether the class has these bytes already, so that they need not be staged."""
         return self._paths.get(sha256) in self._counted
 
+    def is_purged(self, sha256: str) -> bool:
+        """Whether these bytes were taken down, and must not come back."""
+        return sha256 in self._history.purged
+
     # -- told by the threads
 
     def answered(self, engine: str, query: str, url: str, page: int, answer: Answer) -> None:
         """Record the answer of a result page, in its place in the order."""
         line = {
             "v": 1, "kind": "query", "at": now(), "engine": engine, "query": query, "label": self.label, "url": url,
-            "page": page, "outcome": answer.kind, "hits": len(answer.hits), "detail": _clean(answer.detail),
+            "page": page, "outcome": answer.kind, "hits": len(answer.hits), "detail": clean(answer.detail),
         }  # fmt: skip
         with self._state:
             self._done[self._numbers] = line
             self._numbers += 1
         self._commit()
 
-    def offer(self, engine: str, query: str, hit: Hit) -> Task | None:
+    def offer(self, engine: str, query: str, hit: Hit, *, license_filter: str = "") -> Task | None:
         """The task for a hit; None where its address is settled or was offered before."""
-        hit = Hit(
-            url=_clean(hit.url), page_url=_clean(hit.page_url), title=_clean(hit.title)[:500], rank=hit.rank,
-            thumbnail=_clean(hit.thumbnail),
+        hit = replace(
+            hit, url=clean(hit.url), page_url=clean(hit.page_url), title=clean(hit.title)[:500],
+            thumbnail=clean(hit.thumbnail), license=clean(hit.license)[:500],
         )  # fmt: skip
         with self._state:
             if hit.url in self._offered:
@@ -134,7 +115,7 @@ class Ledger:
             self._offered.add(hit.url)
             if not self._refresh and self._history.is_settled(hit.url, self._spec):
                 return None
-            task = Task(number=self._numbers, engine=engine, query=query, hit=hit)
+            task = Task(number=self._numbers, engine=engine, query=query, hit=hit, license_filter=license_filter)
             self._numbers += 1
             self._open += 1
             return task
@@ -165,41 +146,58 @@ class Ledger:
                 if isinstance(entry, tuple) and entry[1].staged:
                     entry[1].staged.unlink(missing_ok=True)
             self._done.clear()
+        self._syncing.shutdown()
 
     # -- recording
 
     def _commit(self) -> None:
-        """Record all that is ready and next in order, with one sync for all of it.
+        """Record all that is ready and next in order. One thread does it for all others, which need not wait."""
+        while self._committing.acquire(blocking=False):
+            try:
+                self._record(self._ready())
+            finally:
+                self._committing.release()
+            with self._state:
+                if self._next not in self._done:
+                    return
 
-        One thread at a time; another that waited here often finds its own work recorded.
-        """
-        with self._committing:
-            ready: list[tuple[Task, Attempt] | Line] = []
-            with self._state:
-                while self._next in self._done:
-                    ready.append(self._done.pop(self._next))
-                    self._next += 1
-            if not ready:
-                return
-            lines = [self._image_line(*entry) if isinstance(entry, tuple) else entry for entry in ready]
-            kept = [self.workspace.image(line["path"]) for line in lines if line["outcome"] == "kept"]
-            sync_folders(file.parent for file in kept)
-            append_log(self.workspace.sources, lines)
-            self.lines += lines
-            counts: list[int] = []
-            with self._state:
-                for line in lines:
-                    if line["kind"] == "image":
-                        self._open -= 1
-                        self._started -= 1
-                        if line["path"]:
-                            self._counted.add(line["path"])
-                    counts.append(len(self._counted))
-                self._state.notify_all()
-            for line, count in zip(lines, counts, strict=True):
-                if self._progress and line["kind"] == "image":
-                    event = {key: line[key] for key in ("label", "outcome", "reason")}
-                    self._progress(event | {"kept": count, "limit": self.limit})
+    def _ready(self) -> list[tuple[Task, Attempt] | Line]:
+        ready = []
+        with self._state:
+            while self._next in self._done:
+                ready.append(self._done.pop(self._next))
+                self._next += 1
+        return ready
+
+    def _record(self, ready: list[tuple[Task, Attempt] | Line]) -> None:
+        """Sync the files, put them in place, sync their folder, write the lines: each once for all that is ready."""
+        staged = [entry[1].staged for entry in ready if isinstance(entry, tuple) and entry[1].staged]
+        list(self._syncing.map(sync_file, staged))
+        lines = [self._image_line(*entry) if isinstance(entry, tuple) else entry for entry in ready]
+        kept = [self.workspace.image(line["path"]) for line in lines if line["outcome"] == "kept"]
+        sync_folders(file.parent for file in kept)
+        append_log(self.workspace.sources, lines)
+        self.lines += lines
+        events: list[dict[str, Any]] = []
+        with self._state:
+            for line in lines:
+                if line["kind"] != "image":
+                    continue
+                self._open -= 1
+                self._started -= 1
+                if line["path"]:
+                    self._counted.add(line["path"])
+                self._counts[line["outcome"]] += 1
+                events.append({
+                    "label": self.label, "outcome": line["outcome"], "reason": line["reason"],
+                    "kept": len(self._counted), "limit": self.limit, "found": len(self._offered),
+                    "fetched": self._counts.total(), "rejected": self._counts["rejected"],
+                    "failed": self._counts["failed"],
+                })  # fmt: skip
+            self._state.notify_all()
+        if self._progress:
+            for event in events:
+                self._progress(event)
 
     def _image_line(self, task: Task, attempt: Attempt) -> Line:
         outcome, path = str(attempt.outcome), None
@@ -217,22 +215,3 @@ class Ledger:
                 put_in_place(attempt.staged, self.workspace.image(path))
                 self._paths[attempt.sha256] = path
         return image_line(task, attempt, label=self.label, outcome=outcome, path=path)
-
-
-def image_line(task: Task, attempt: Attempt, *, label: str, outcome: str, path: str | None) -> Line:
-    """The line of sources.jsonl about one attempt."""
-    line: Mapping[str, Any] = {
-        "v": 1, "kind": "image", "at": now(), "origin": "scraped", "engine": task.engine, "query": task.query,
-        "label": label, "page_url": task.hit.page_url, "rank": task.hit.rank, "title": task.hit.title,
-        "thumbnail": task.hit.thumbnail, "url": task.hit.url, "final_url": attempt.final_url,
-        "http_status": attempt.http_status, "content_type": attempt.content_type, "bytes": attempt.size,
-        "sha256": attempt.sha256, "path": path, "outcome": outcome, "reason": attempt.reason,
-        "detail": attempt.detail, "width": attempt.width, "height": attempt.height,
-    }  # fmt: skip
-    cleaned = {key: _clean(value) if isinstance(value, str) else value for key, value in line.items()}
-    return cleaned | ({"head": attempt.head} if outcome == "rejected" else {})
-
-
-def _clean(text: str) -> str:
-    """Text that UTF-8 can hold: a page may contain halves of characters."""
-    return text.encode("utf-8", "replace").decode()

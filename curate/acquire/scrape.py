@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from curate.acquire import engines as known_engines
 from curate.acquire.answers import advice
 from curate.acquire.engines import urls
-from curate.acquire.history import History, Line, Yield, read_histories, yields
+from curate.acquire.history import Line, Yield, read_histories, yields
 from curate.acquire.ledger import Ledger, Progress
 from curate.config import ClassSpec, Spec
 from curate.errors import InputError
 from curate.workspace import Workspace
+
+if TYPE_CHECKING:
+    from curate.acquire.asking import Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +29,14 @@ class ScrapeSummary:
         kept: class to its number of kept images, those of earlier runs included.
         limit: kept images per class at most.
         advice: what to do about engines that gave nothing, one sentence or two each.
+        stopped: the budget that ended the run before it was through; empty where none did.
     """
 
     yields: tuple[Yield, ...]
     kept: Mapping[str, int]
     limit: int
     advice: tuple[str, ...]
+    stopped: str = ""
 
     @property
     def asked(self) -> int:
@@ -55,8 +61,8 @@ def scrape(
         engines: engines to ask instead of the spec's.
         limit: kept images per class, instead of the spec's.
         refresh: ask again for what is settled: bytes that did not change stay as they are.
-        progress: called per finished attempt with `{"label", "outcome", "reason", "kept", "limit"}`, in the order of
-            the record, from other threads.
+        progress: called per finished attempt with `{"label", "outcome", "reason", "kept", "limit", "found",
+            "fetched", "rejected", "failed"}` (counts of the class), in the order of the record, from other threads.
         endpoints: where engines are reached, instead of the spec's.
 
     Returns:
@@ -66,49 +72,74 @@ def scrape(
         InputError: the spec has no query, asks for an engine or filter that there is not, or a list of URLs is bad.
         KeyboardInterrupt: passed on after what was under way is recorded.
     """
-    from curate.acquire.crawl import ClassCrawler, Unit  # icrawler and urllib3 are loaded only when they are used
+    from curate.acquire.crawl import ClassCrawler  # icrawler and urllib3 are loaded only when they are used
     from curate.acquire.fetch import Fetcher
 
-    names = tuple(dict.fromkeys(engines or spec.scrape.engines))
-    limit = spec.scrape.limit if limit is None else limit
-    if limit < 1:
-        msg = f"the limit of kept images per class is {limit}: it has to be at least 1."
-        raise InputError(msg)
-    places = _endpoints(workspace, spec, names, endpoints)
-    plan = [(c, _units(c, names)) for c in spec.classes]
-    if not any(units for _, units in plan):
-        msg = f"{workspace.spec_path} has no class with queries. Add `queries = [...]` to its [[classes]]."
-        raise InputError(msg)
-    for name in names:  # filters are told wrong before anything is asked
-        known_engines.engine(name).page_url("", 0, endpoint=places[name], filters=spec.scrape.filters)
+    names, limit = names_and_limit(spec, engines, limit)
+    plan = units_of(workspace, spec, names, endpoints)
     lines: list[Line] = []
     kept: dict[str, int] = {}
-    histories = read_histories(workspace)
+    histories = read_histories(workspace, [c.name for c in spec.classes])
     stop = threading.Event()
     with Fetcher(spec.scrape, stop=stop) as fetcher:
-        for class_spec, asked in plan:
-            history = histories.get(class_spec.name, History())
+        for class_spec, units in plan:
+            history = histories[class_spec.name]
             ledger = Ledger(
                 workspace, spec.scrape, class_spec.name, limit=limit, history=history, refresh=refresh,
                 progress=progress, stop=stop,
             )  # fmt: skip
-            if asked and not ledger.is_over:
-                units = [
-                    Unit(name=name, engine=known_engines.engine(name), query=query, endpoint=places[name],
-                         filters=spec.scrape.filters)
-                    for name, query in asked
-                ]  # fmt: skip
+            if units and not ledger.is_over:
                 threads = spec.scrape.threads
                 ClassCrawler(ledger, fetcher, threads=threads, min_side=spec.scrape.min_side).crawl(units)
             lines += ledger.lines
             kept[class_spec.name] = len(history.present | {line["path"] for line in ledger.lines if line.get("path")})
-    order = [(engine, query, c.name) for c, units in plan for engine, query in units]
+    order = [(unit.name, unit.query, c.name) for c, units in plan for unit in units]
     rows = yields(lines, order)
     ends = [(kind, y) for y in rows for kind in y.answers if "results" not in y.answers or kind != "no_results"]
     troubles = dict.fromkeys((kind, y.engine) for kind, y in ends)
-    return ScrapeSummary(
-        yields=rows, kept=kept, limit=limit, advice=tuple(text for k, e in troubles if (text := advice(k, e)))
-    )
+    told = [text for k, e in troubles if (text := advice(k, e))]
+    stopped = fetcher.allowance.used_up if stop.is_set() else ""
+    if stopped:
+        told.append(f"{stopped} Run again to go on: what is there already is not asked for twice.")
+    return ScrapeSummary(yields=rows, kept=kept, limit=limit, advice=tuple(told), stopped=stopped)
+
+
+def names_and_limit(spec: Spec, engines: Sequence[str] | None, limit: int | None) -> tuple[tuple[str, ...], int]:
+    """The engines to ask and the kept images per class: as given, else the spec's. Raises `InputError`."""
+    limit = spec.scrape.limit if limit is None else limit
+    if limit < 1:
+        msg = f"the limit of kept images per class is {limit}: it has to be at least 1."
+        raise InputError(msg)
+    return tuple(dict.fromkeys(engines or spec.scrape.engines)), limit
+
+
+def units_of(
+    workspace: Workspace, spec: Spec, names: Sequence[str], endpoints: Mapping[str, str] | None
+) -> list[tuple[ClassSpec, list[Unit]]]:
+    """What is asked for each class, in order; all that is wrong with it is told before anything is asked.
+
+    Raises:
+        InputError: as `scrape`.
+        EnvironmentMissing: an engine needs a key that is not in the environment.
+    """
+    from curate.acquire.asking import Unit
+
+    places = _endpoints(workspace, spec, names, endpoints)
+    if not any(_units(c, names) for c in spec.classes):
+        msg = f"{workspace.spec_path} has no class with queries. Add `queries = [...]` to its [[classes]]."
+        raise InputError(msg)
+    filters = {name: known_engines.filters_of(name, spec.scrape.filters) for name in names}
+    for name in names:
+        known_engines.engine(name).page_url("", 0, endpoint=places[name], filters=filters[name])
+    secrets = {name: known_engines.secret(name) for name in names}
+    return [
+        (c, [
+            Unit(name=name, engine=known_engines.engine(name), query=query, endpoint=places[name],
+                 filters=filters[name], secret=secrets[name])
+            for name, query in _units(c, names)
+        ])
+        for c in spec.classes
+    ]  # fmt: skip
 
 
 def _units(class_spec: ClassSpec, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -136,7 +167,7 @@ def _check_list(workspace: Workspace, spec: Spec, place: str) -> None:
     if not place or not file.is_file():
         msg = f'engine urls: there is no list {place!r}. Name one: `[scrape.endpoints]`, `urls = "my_urls.csv"`.'
         raise InputError(msg)
-    first = next((line for line in file.read_bytes().splitlines() if line.strip()), b"")
-    if len(spec.classes) > 1 and not urls.has_labels(first.decode("utf-8", "replace")):
-        msg = f"{file} is a bare list of URLs, and there are {len(spec.classes)} classes: make it a CSV with url,label."
+    if len(spec.classes) > 1 and not urls.has_labels(file.read_bytes()):
+        several = f"and there are {len(spec.classes)} classes"
+        msg = f"{file} is a bare list of URLs, {several}: make it a table with url,label."
         raise InputError(msg)

@@ -1,4 +1,4 @@
-"""How files get into images/: staged and synced first, then put in place by one rename; links likewise."""
+"""How files get into images/: staged first, synced in company, then put in place by one rename; links likewise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from curate.errors import DataCorrupt
-from curate.workspace import TEMPORARY, Workspace, file_digest, write_bytes
+from curate.workspace import TEMPORARY, Workspace, file_digest, writing
 
 NAME_LENGTHS = (16, 32, 64)
 """Hex digits of the SHA-256 in a file name: the first, unless other bytes have that name already."""
@@ -20,10 +20,24 @@ def scraped_folder(workspace: Workspace, label: str) -> Path:
 
 
 def stage(folder: Path, number: int, body: bytes) -> Path:
-    """Write `body` to a temporary file in `folder`, synced. What is never put in place is swept at the next stage."""
+    """Write `body` to a temporary file in `folder`, to be synced later together with others.
+
+    What is never put in place is swept at the next stage.
+
+    Raises:
+        EnvironmentMissing: the folder may not be written, or the disk is full.
+    """
     staged = folder / f"{TEMPORARY}{os.getpid()}-{number}"
-    write_bytes(staged, body)
+    with writing(staged):
+        folder.mkdir(parents=True, exist_ok=True)
+        staged.write_bytes(body)
     return staged
+
+
+def sync_file(file: Path) -> None:
+    """Make the content of a file last."""
+    with writing(file), file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def free_path(workspace: Workspace, label: str, sha256: str, extension: str) -> str:

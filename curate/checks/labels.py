@@ -1,131 +1,26 @@
 """Label issues: the posterior that a label is wrong, the two rules of thumb that people know, and cleanlab's own.
 
-`error_posterior` and the rules work on plain arrays; `check` turns them into findings with a reason.
+`error_posterior` (see posterior.py) and the rules work on plain arrays; `check` turns them into findings with a reason.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curate.checks.base import Tables, finding, table
+from curate.checks.posterior import ErrorPosterior, Floats, error_posterior, validate_probs
 from curate.config import ChecksSpec
-from curate.errors import InputError
+
+__all__ = ["ErrorPosterior", "ambiguous", "check", "confident_mistakes", "error_posterior", "self_confidence"]
 
 LABEL_ERROR = "label_error"
 CONFIDENT = "confident_mistake"
 AMBIGUOUS = "ambiguous"
 CLEANLAB = "cleanlab"
-
-Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class ErrorPosterior:
-    """What is known of each label.
-
-    Attributes:
-        p_wrong: (N,) probability that the given label is wrong, 0 to 1.
-        p_true: (N, K) probability of each class being the true one, given the picture and the given label.
-        noise: (K, K) estimated P(given = column | true = row).
-    """
-
-    p_wrong: NDArray[np.float64]
-    p_true: NDArray[np.float64]
-    noise: NDArray[np.float64]
-
-
-def validate_probs(labels: NDArray[np.integer], pred_probs: Floats) -> NDArray[np.float64]:
-    """Check labels (N,) and probabilities (N, K); returns the probabilities as float64, rows summing to one.
-
-    Raises:
-        InputError: shapes do not fit, a value is NaN or outside [0, 1], a row does not sum to one, or a label is not
-            a class index. The first bad row is named.
-    """
-    probs = np.asarray(pred_probs, dtype=np.float64)
-    labels = np.asarray(labels)
-    if probs.ndim != 2 or probs.shape[1] < 2 or labels.shape != probs.shape[:1]:
-        msg = f"pred_probs must be (N, K) with K >= 2 and labels (N,), not {probs.shape} and {labels.shape}"
-        raise InputError(msg)
-    bad = ~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1) | (np.abs(probs.sum(axis=1) - 1) > 1e-3)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        msg = f"pred_probs row {row} is no distribution ({probs[row][:4]}...): {int(bad.sum())} such rows"
-        raise InputError(msg)
-    if len(labels) and (labels.min() < 0 or labels.max() >= probs.shape[1]):
-        msg = f"labels must be 0 to {probs.shape[1] - 1}, not {labels.min()} to {labels.max()}"
-        raise InputError(msg)
-    normalised: NDArray[np.float64] = probs / probs.sum(axis=1, keepdims=True)
-    return normalised
-
-
-def noise_matrix(labels: NDArray[np.integer], probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P(given = column | true = row), (K, K), from cleanlab's confident joint (Northcutt et al. 2021).
-
-    Classes without an image keep their label. Every entry is at least one expected image's worth above zero, so that
-    no confusion is held to be impossible.
-    """
-    from cleanlab.count import compute_confident_joint
-
-    k = probs.shape[1]
-    present = np.unique(labels)
-    joint = np.eye(k)
-    if len(present) > 1:
-        index = np.searchsorted(present, labels)
-        part = probs[:, present] + 1e-12
-        part /= part.sum(axis=1, keepdims=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = compute_confident_joint(index, part, calibrate=True)
-        joint[np.ix_(present, present)] = np.asarray(found, dtype=np.float64).T
-    joint += 1 / k
-    noise: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
-    return noise
-
-
-def error_posterior(
-    labels: NDArray[np.integer], pred_probs: Floats, *, noise: NDArray[np.float64] | None = None, steps: int = 30
-) -> ErrorPosterior:
-    """The probability that each label is wrong, from out-of-fold probabilities.
-
-    Such probabilities approximate p(given label | image). The clean class distribution r of an image solves
-    r T = p with T the noise matrix; Richardson-Lucy steps (Richardson 1972, Lucy 1974) recover it, and Bayes' rule
-    with T turns it into P(true | image, given).
-
-    Args:
-        labels: (N,) given class indices.
-        pred_probs: (N, K) out-of-fold probabilities, rows summing to one.
-        noise: (K, K) P(given = column | true = row); estimated by `noise_matrix` where left out.
-        steps: of Richardson-Lucy.
-
-    Raises:
-        InputError: see `validate_probs`.
-
-    Example:
-        >>> probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
-        >>> noise = np.array([[0.9, 0.1], [0.1, 0.9]])
-        >>> error_posterior(np.array([0, 1, 1]), probs, noise=noise).p_wrong.round(2).tolist()
-        [0.0, 0.02, 0.96]
-    """
-    probs = validate_probs(labels, pred_probs)
-    labels = np.asarray(labels)
-    matrix = noise_matrix(labels, probs) if noise is None else noise
-    p_true = np.empty_like(probs)
-    for start in range(0, len(probs), 8192):
-        p = probs[start : start + 8192]
-        r = p.copy()
-        for _ in range(steps):
-            r *= (p / np.maximum(r @ matrix, 1e-12)) @ matrix.T
-            r /= np.maximum(r.sum(axis=1, keepdims=True), 1e-300)
-        joint = r * matrix[:, labels[start : start + 8192]].T
-        total = joint.sum(axis=1, keepdims=True)
-        p_true[start : start + 8192] = np.where(total > 0, joint / np.maximum(total, 1e-300), p)
-    p_wrong = 1 - p_true[np.arange(len(labels)), labels]
-    return ErrorPosterior(np.clip(p_wrong, 0, 1), p_true, matrix)
 
 
 def self_confidence(labels: NDArray[np.integer], pred_probs: Floats) -> NDArray[np.float64]:
@@ -203,7 +98,7 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
         suggestion = tables.classes[likely] if tables.classes[likely] != label else None
         for name, score, reason, better in (
             (LABEL_ERROR, 1 - p_wrong, f"{seen}; the label is wrong with {_share(p_wrong)}", suggestion),
-            (CONFIDENT, float(confidence[n]), seen, suggestion),
+            (CONFIDENT, float(confidence[n]), seen, None),
             (AMBIGUOUS, float(probs[n, top]), f"{_second(tables, probs[n])}: hard, or both on one picture", None),
             (CLEANLAB, float(confidence[n]), f"{seen} (cleanlab's find_label_issues)", suggestion),
         ):

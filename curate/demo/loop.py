@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import pipeline
+from curate.acquire.preview import Preview
 from curate.checks.labels import posterior_of
 from curate.dataset import Dataset, new_dataset, open_dataset
 from curate.demo import evaluate, reviewer
@@ -66,6 +67,12 @@ def scrape(dataset: Dataset, *, force: bool = True, limit_per_class: int | None 
         record, _ = dataset.scrape(force=force, endpoints=served.endpoints, **options)
     dataset.import_images(bundled_gallery() / "holdout", name="holdout", split="holdout")
     return record
+
+
+def preview(dataset: Dataset, **options: Any) -> Preview:
+    """What `scrape` would fetch of the gallery; options of `Dataset.preview`."""
+    with serve() as served:
+        return dataset.preview(endpoints=served.endpoints, **options)
 
 
 def measured_against_truth(dataset: Dataset) -> dict[str, Any]:

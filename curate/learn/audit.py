@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.checks.posterior import UNLABELLED, rescale
 from curate.config import Spec
 from curate.learn.backbones import device, load_backbone
 from curate.learn.cache import Pixels, decoded
 from curate.learn.embed import embed
-from curate.learn.out_of_fold import UNLABELLED, FitPredict, make_folds, out_of_fold, probe, rescale
+from curate.learn.out_of_fold import FitPredict, make_folds, out_of_fold, probe
 from curate.runner import Runner
 from curate.schema import PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest
@@ -94,14 +95,16 @@ def audit(
         vectors = embeddings["vector"].to_numpy()
         fit_predict = probe(vectors, labels, len(classes), regularisation=options.regularisation)
     else:
-        run = digest(run, spec.train.model_dump(), spec.augment.model_dump())[:12]
+        weights = file_digest(Path(spec.train.weights)) if Path(spec.train.weights).is_file() else ""
+        run = digest(run, spec.train.model_dump(), spec.augment.model_dump(), weights)[:12]
         rows = pixels.index(images["sha256"].to_list())
         fit_predict = finetune(pixels, rows, labels, folds.group, classes, spec, lambda w: progress(w, 0, 0))
     probs = out_of_fold(
         labels, folds, len(classes), fit_predict, store=workspace.cache / "folds", key=run,
         progress=lambda d, t: progress("predicting folds", d, t),
     )  # fmt: skip
-    probs, temperature = rescale(labels, probs)
+    scaled, temperature = rescale(labels, probs)
+    probs = scaled.astype(np.float32)
     predictions = pl.DataFrame(
         {
             "path": images["path"],

@@ -71,7 +71,7 @@ def decoded(
     old: NDArray[np.uint8] | None = None
     if index_file.is_file():
         index = pl.read_parquet(index_file)
-        array_file = workspace.cache / str(index["file"][0])
+        array_file = workspace.cache / str(index["file"].first())
         if array_file.is_file():
             old = np.load(array_file, mmap_mode="r")
             have = {sha: row for row, sha in enumerate(index["sha256"].to_list())}
@@ -87,7 +87,8 @@ def decoded(
         at = len(have)
         if old is not None:
             for start in range(0, at, 1024):
-                out[start : start + 1024] = old[start : start + 1024]
+                stop = min(start + 1024, at)
+                out[start:stop] = old[start:stop]
         for part in runner.map_batches(_decode, jobs, size=64):
             out[at : at + len(part)] = part
             at += len(part)

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.checks.posterior import UNLABELLED
 from curate.errors import InputError
 from curate.workspace import digest, replacing
-
-UNLABELLED = -1
 
 FitPredict = Callable[[NDArray[np.int64], NDArray[np.int64], int], NDArray[np.float32]]
 """(training rows, rows to predict, fold) -> probabilities (rows, K)."""
@@ -45,7 +44,8 @@ def make_folds(labels: NDArray[np.int64], group: NDArray[np.int64], classes: lis
         seed: of the shuffle.
 
     Raises:
-        InputError: fewer than two classes have images, so that there is nothing to tell apart.
+        InputError: fewer than two classes have images, so that there is nothing to tell apart, or there are too few
+            images to judge one by the others.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -61,7 +61,10 @@ def make_folds(labels: NDArray[np.int64], group: NDArray[np.int64], classes: lis
         for c, n in sizes.items()
         if n < k
     )
-    k = max(2, min(k, len(np.unique(group))))
+    k = min(k, len(np.unique(group)), int(np.unique_counts(labels).counts.max()))
+    if k < 2 or len(np.unique(group[labels != UNLABELLED])) < 2:
+        msg = "too few different images to judge one by the others: an audit needs at least two of one class"
+        raise InputError(msg)
     fold = np.zeros(len(labels), dtype=np.int64)
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -111,33 +114,6 @@ def out_of_fold(
     return probs
 
 
-def rescale(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Make probabilities mean what they say: temperature scaling (Guo et al. 2017) to the given labels.
-
-    One number for all images, so that it cannot favour any label; it does not change which class is on top.
-
-    Args:
-        labels: (N,) class indices, `UNLABELLED` rows are scaled and not learnt from.
-        probs: (N, K) out-of-fold probabilities.
-
-    Returns:
-        The scaled probabilities, and the temperature: above 1 where the model was too sure.
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    logits = np.log(np.maximum(probs.astype(np.float64), 1e-9))
-    known = np.flatnonzero(labels != UNLABELLED)
-
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits[known] / np.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(known)), labels[known]].mean())
-
-    temperature = float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
-    scaled: NDArray[np.float32] = np.exp(log_softmax(logits / temperature, axis=1)).astype(np.float32)
-    return scaled, temperature
-
-
 def probe(
     vectors: NDArray[np.float32], labels: NDArray[np.int64], k_classes: int, *, regularisation: float
 ) -> FitPredict:
@@ -153,13 +129,13 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     def fit_predict(train: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float32]:
-        scaler = StandardScaler().fit(vectors[train])
-        model = LogisticRegression(C=regularisation, max_iter=400, tol=1e-3)
         out = np.zeros((len(test), k_classes), dtype=np.float32)
         seen = np.unique(labels[train])
-        if len(seen) == 1:
-            out[:, seen[0]] = 1
-            return out
+        if len(seen) < 2:  # nothing to tell apart
+            out[:, seen] = 1
+            return out if len(seen) else np.full_like(out, 1 / k_classes)
+        scaler = StandardScaler().fit(vectors[train])
+        model = LogisticRegression(C=regularisation, max_iter=400, tol=1e-3)
         model.fit(scaler.transform(vectors[train]), labels[train])
         out[:, model.classes_] = model.predict_proba(scaler.transform(vectors[test]))
         return out

@@ -17,7 +17,7 @@ from curate.config import Spec
 from curate.errors import InputError
 from curate.learn.cache import Pixels, decoded
 from curate.runner import Runner
-from curate.workspace import Workspace, digest, replacing, write_bytes, write_json
+from curate.workspace import Workspace, digest, file_digest, replacing, write_bytes, write_json
 
 ARMS = ("raw", "curated")
 
@@ -86,6 +86,8 @@ def retrain(
     for arm, rows in arms.items():
         rows = rows.sort("path")
         settings = {"train": spec.train.model_dump(mode="json"), "augment": spec.augment.model_dump(mode="json")}
+        if Path(spec.train.weights).is_file():
+            settings["weights"] = {"sha256": file_digest(Path(spec.train.weights))}
         key = digest(arm, settings, classes, rows["sha256"].to_list(), rows["label"].to_list(), rate)[:12]
         folder = workspace.models / f"{arm}-{key}"
         if not (folder / "metrics.json").is_file():
@@ -127,7 +129,7 @@ def _one(
     The predictions are written last, so that a folder that has them is complete.
     """
     saved = place / f"holdout-{digest(holdout['sha256'].to_list())[:12]}.npz"
-    if saved.is_file():
+    if saved.is_file() and (place / "model.pkl").is_file():  # the model goes when another run takes its place
         with np.load(saved) as archive:
             return archive["probs"], float(archive["lr"])
     from curate.learn.train import export, learning_rate, predict, train

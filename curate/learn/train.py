@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import pickle
 import random
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from fastai.data.transforms import IndexSplitter, Normalize
 from fastai.learner import Learner, load_learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
-from fastai.vision.augment import Resize, ResizeMethod, aug_transforms
-from fastai.vision.core import PILImage
+from fastai.vision.augment import aug_transforms
+from fastai.vision.core import PILImage, Transform
 from fastai.vision.data import ImageBlock
 from fastai.vision.learner import create_head
 from numpy.typing import NDArray
@@ -41,36 +43,47 @@ from curate.workspace import replacing
 Report = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Item:
+    """A picture: a row of the decoded cache, or a file; and its label. One row may be there twice, under two labels."""
+
+    row: int = -1
+    label: str = ""
+    file: str = ""
+
+
+def label_of(item: Item) -> str:
+    """Gives fastai the class name."""
+    return item.label
+
+
 class CachedImage:
     """Gives fastai a picture: by row from the decoded cache, or from a file once the learner was exported."""
 
-    def __init__(self, pixels: NDArray[np.uint8], side: int) -> None:
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self.pixels: NDArray[np.uint8] | None = pixels
+
+    def __call__(self, item: Item) -> PILImage:
+        """The picture of a row of the cache, or of a file."""
+        if item.file:
+            return PILImage.create(np.asarray(load(Path(item.file))))
+        assert self.pixels is not None, "an exported learner reads files, not rows of a cache"
+        return PILImage.create(np.array(self.pixels[item.row]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pixels": None}
+
+
+class Square(Transform):  # type: ignore[misc]
+    """Fits a picture into a square as the decoded cache does; also where fastai itself opened a file."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
         self.side = side
 
-    def __call__(self, item: int | str | Path) -> PILImage:
-        """The picture of a row of the cache, or of a file."""
-        if isinstance(item, (str, Path)):
-            return PILImage.create(np.asarray(square(load(Path(item)), self.side)))
-        assert self.pixels is not None, "an exported learner reads files, not rows of a cache"
-        return PILImage.create(np.array(self.pixels[item]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"pixels": None, "side": self.side}
-
-
-class LabelOf:
-    """Gives fastai the class name of a row; dropped from exported learners."""
-
-    def __init__(self, names: dict[int, str]) -> None:
-        self.names = names
-
-    def __call__(self, item: int) -> str:
-        """The label of a row."""
-        return self.names[item]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"names": {}}
+    def encodes(self, image: PILImage) -> PILImage:
+        """Called by fastai."""
+        return PILImage.create(np.asarray(square(image, self.side)))
 
 
 class EpochReport(Callback):  # type: ignore[misc]
@@ -85,15 +98,15 @@ class EpochReport(Callback):  # type: ignore[misc]
             self.report(f"{self.what}, epoch {self.epoch + 1} of {self.n_epoch}")
 
 
-class SmoothLoss(Callback):  # type: ignore[misc]
+class LossHistory(Callback):  # type: ignore[misc]
     """Keeps the training loss of each epoch, for history.csv."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, float]] = []
         self.side = 0
 
-    def after_epoch(self) -> None:
-        """Called by fastai."""
+    def after_train(self) -> None:
+        """Called by fastai, after an epoch of training and never when predicting."""
         if not hasattr(self.learn, "lr_finder"):
             self.rows.append((len(self.rows) + 1, self.side, float(self.learn.smooth_loss)))
 
@@ -117,22 +130,22 @@ def _loaders(
     rows: Sequence[int], labels: Sequence[str], classes: Sequence[str], pixels: NDArray[np.uint8], side: int,
     backbone: Backbone, augment: AugmentSpec, batch_size: int, valid: Sequence[int],
 ) -> DataLoaders:  # fmt: skip
-    names = dict(zip(rows, labels, strict=True))
+    items = [Item(row, label) for row, label in zip(rows, labels, strict=True)]
     transforms = aug_transforms(
         do_flip=augment.flip, max_rotate=augment.max_rotate, max_zoom=augment.max_zoom,
         max_lighting=augment.max_lighting, max_warp=augment.max_warp,
     )  # fmt: skip
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=list(classes), sort=False)),
-        get_x=CachedImage(pixels, side),
-        get_y=LabelOf(names),
+        get_x=CachedImage(pixels),
+        get_y=label_of,
         splitter=IndexSplitter(list(valid)),
-        item_tfms=Resize(side, method=ResizeMethod.Squish),
+        item_tfms=Square(side),
         batch_tfms=[*transforms, Normalize.from_stats(backbone.mean, backbone.std, cuda=device().type == "cuda")],
     )
     # One more than the rest of the last batch: fastai drops it, and a batch of one breaks batch norm.
     size = min(batch_size, max(2, len(rows) - len(valid)))
-    return block.dataloaders(list(rows), bs=size, num_workers=0, device=device())
+    return block.dataloaders(items, bs=size, num_workers=0, device=device())
 
 
 def train(
@@ -161,7 +174,7 @@ def train(
     Returns:
         The learner, and (epoch, side, training loss) rows.
     """
-    history = SmoothLoss()
+    history = LossHistory()
     with seeded(seed):
         make, learner = _learner(rows, labels, classes, pixels, spec=spec, augment=augment, valid=valid, cbs=[history])
         with learner.no_bar(), learner.no_logging():
@@ -194,7 +207,14 @@ def learning_rate(
 
 
 def _find_rate(learner: Learner) -> float:
-    return float(learner.lr_find(show_plot=False, suggest_funcs=(valley,)).valley)
+    before = learner.path
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy's old names, in what fastai puts back afterwards
+        learner.path = Path(folder)  # fastai keeps the model there meanwhile; it would be the working folder
+        try:
+            return float(learner.lr_find(show_plot=False, suggest_funcs=(valley,)).valley)
+        finally:
+            learner.path = before
 
 
 def _learner(
@@ -246,7 +266,7 @@ def predict(learner: Learner, pixels: NDArray[np.uint8], rows: Sequence[int], *,
     """Probabilities (len(rows), K) of rows of the decoded cache; with test-time augmentation where asked."""
     getter = learner.dls.train_ds.tls[0].tfms.fs[0]
     getter.pixels = pixels
-    loader = learner.dls.test_dl(list(rows), bs=64, num_workers=0)
+    loader = learner.dls.test_dl([Item(row) for row in rows], bs=64, num_workers=0)
     with learner.no_bar(), learner.no_logging():
         probs, _ = learner.tta(dl=loader, n=4) if tta else learner.get_preds(dl=loader)
     found: NDArray[np.float32] = probs.float().numpy()
@@ -255,7 +275,7 @@ def predict(learner: Learner, pixels: NDArray[np.uint8], rows: Sequence[int], *,
 
 def export(learner: Learner, path: Path) -> None:
     """Save the learner as fastai exports it, whole or not at all."""
-    with replacing(path) as temporary, learner.removed_cbs(learner.cbs.filter(lambda cb: isinstance(cb, SmoothLoss))):
+    with replacing(path) as temporary, learner.removed_cbs(learner.cbs.filter(lambda cb: isinstance(cb, LossHistory))):
         learner.path = temporary.parent
         learner.export(temporary.name)
 
@@ -275,7 +295,7 @@ def predict_files(path: Path, files: Sequence[Path]) -> tuple[list[str], NDArray
     except (pickle.UnpicklingError, EOFError, AttributeError, RuntimeError) as error:
         msg = f"{path} is no exported learner ({error}); run `curate retrain` again."
         raise DataCorrupt(msg) from error
-    loader = learner.dls.test_dl([str(file) for file in files], bs=64, num_workers=0)
+    loader = learner.dls.test_dl([Item(file=str(file)) for file in files], bs=64, num_workers=0)
     with learner.no_bar(), learner.no_logging():
         probs, _ = learner.get_preds(dl=loader)
     return list(learner.dls.vocab), probs.float().numpy()

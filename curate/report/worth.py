@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -32,18 +34,72 @@ def verdicts(queue: pl.DataFrame, view: CleanView) -> NDArray[np.int64]:
     return out
 
 
-def expectations(queue: pl.DataFrame, view: CleanView) -> tuple[Expectation, Expectation, int] | None:
-    """What was expected of the review before it, what is expected now, and its length; None where nothing is judged."""
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What the review found so far, and what going on would.
+
+    Attributes:
+        reviewed: images that were looked at. found: errors among them.
+        following: length of the next stretch of the queue. next: errors to expect in it; next_interval: 90%.
+        remaining: errors to expect in all that was not looked at; remaining_interval: 90%.
+    """
+
+    reviewed: int
+    found: int
+    following: int
+    next: float
+    next_interval: tuple[float, float]
+    remaining: float
+    remaining_interval: tuple[float, float]
+
+    def words(self) -> str:
+        """One sentence for the terminal."""
+        low, high = (round(v) for v in self.next_interval)
+        least, most = (round(v) for v in self.remaining_interval)
+        return (
+            f"reviewed {self.reviewed}, found {self.found} errors; the next {self.following} hold about "
+            f"{self.next:.0f} ({low} to {high}); about {self.remaining:.0f} ({least} to {most}) remain in all"
+        )
+
+
+def outlook(queue: pl.DataFrame, view: CleanView, *, following: int = 100) -> Outlook | None:
+    """What the next images of the queue hold; None where nothing is judged."""
+    judged = _in_order(queue, view)
+    if judged is None:
+        return None
+    worth, known, strata = judged
+    reviewed = int((known != UNDECIDED).sum())
+    length = min(following, len(worth) - reviewed)
+    now = expect(worth, known, k=reviewed, strata=strata)
+    then = expect(worth, known, k=reviewed + length, strata=strata)
+    found = int(now.first)
+    return Outlook(
+        reviewed=reviewed, found=found, following=length, next=then.first - found,
+        next_interval=(then.first_interval[0] - found, then.first_interval[1] - found), remaining=now.beyond,
+        remaining_interval=now.beyond_interval,
+    )  # fmt: skip
+
+
+def _in_order(
+    queue: pl.DataFrame, view: CleanView
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Worth, verdict and stratum of each judged image: those that were looked at first, then by rank."""
     judged = queue.sort("rank").filter(pl.col("p_wrong").is_not_null())
     if not judged.height:
         return None
     known = verdicts(judged, view)
-    reviewed = int((known != UNDECIDED).sum())
-    # The worth of an image includes that it is off topic, or under two labels: those are errors too.
     # People skip about: what was looked at counts as the head, wherever it lay.
     order = np.argsort(known == UNDECIDED, kind="stable")
-    p_wrong = judged["worth"].to_numpy()[order]
-    other = judged["checks"].list.eval(pl.element().is_in(LABEL_CHECKS).not_()).list.any().to_numpy()[order]
-    strata = other.astype(np.int64)
-    before = expect(p_wrong, k=reviewed, strata=strata)
-    return before, expect(p_wrong, known[order], k=reviewed, strata=strata), reviewed
+    other = judged["checks"].list.eval(pl.element().is_in(LABEL_CHECKS).not_()).list.any().to_numpy()
+    # The worth of an image includes that it is off topic, or under two labels: those are errors too.
+    return judged["worth"].to_numpy()[order], known[order], other.astype(np.int64)[order]
+
+
+def expectations(queue: pl.DataFrame, view: CleanView) -> tuple[Expectation, Expectation, int] | None:
+    """What was expected of the review before it, what is expected now, and its length; None where nothing is judged."""
+    judged = _in_order(queue, view)
+    if judged is None:
+        return None
+    worth, known, strata = judged
+    reviewed = int((known != UNDECIDED).sum())
+    return expect(worth, k=reviewed, strata=strata), expect(worth, known, k=reviewed, strata=strata), reviewed

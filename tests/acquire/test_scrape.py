@@ -46,7 +46,7 @@ def test_a_kept_image_is_named_by_its_content_and_told_in_full(server: Any, scra
         "v": 1, "kind": "image", "origin": "scraped", "engine": "urls", "query": "", "label": "a", "page_url": "",
         "rank": 0, "title": "", "thumbnail": "", "url": url, "final_url": url, "http_status": 200,
         "content_type": "image/jpeg", "bytes": len(body), "sha256": sha, "path": path, "outcome": "kept",
-        "reason": None, "detail": None, "width": 64, "height": 48,
+        "reason": None, "detail": None, "width": 64, "height": 48, "license": None,
     }  # fmt: skip
     assert (summary.asked, summary.new, summary.kept) == (1, 1, {"a": 1})
 
@@ -59,142 +59,8 @@ def test_the_user_agent_names_the_tool_and_the_operator(server: Any, scraping: A
     assert "mail@example.org" in agent
 
 
-def _broken(handler: Any) -> None:
-    handler.close_connection = True
-
-
-def _short(handler: Any) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "5000")
-    handler.end_headers()
-    handler.wfile.write(b"\xff\xd8\xff" + b"x" * 100)
-    handler.close_connection = True
-
-
-def _chunked(body: bytes) -> Callable[[Any], None]:
-    def route(handler: Any) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for start in range(0, len(body), 1000):
-            piece = body[start : start + 1000]
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        handler.wfile.write(b"0\r\n\r\n")
-
-    return route
-
-
-def _endless(handler: Any) -> None:
-    handler.send_response(200)
-    handler.end_headers()
-    while True:
-        handler.wfile.write(b"x" * 65536)
-
-
-def _once(status: int, body: bytes) -> Callable[[Any], None]:
-    def route(handler: Any) -> None:
-        if handler.server.asked[handler.path] == 1:
-            handler.reply(status, b"later", "text/plain", Retry_After="0")
-        else:
-            handler.reply(200, body)
-
-    return route
-
-
 def _to(place: str) -> Callable[[Any], None]:
     return lambda handler: handler.reply(302, b"", "", Location=place)
-
-
-def faults(server: Any, picture: Callable[..., bytes], closed_port: int) -> dict[str, tuple[str, str, str | None]]:
-    """Kind to (URL, outcome, reason)."""
-    jpeg, png = picture(1, size=(200, 160)), picture(2, format="PNG")
-    fixed, routes, base = server.fixed, server.routes, server.base
-    routes |= {
-        "/img/reset": _broken, "/img/short": _short, "/img/endless": _endless, "/img/503once": _once(503, picture(20)),
-        "/img/429once": _once(429, picture(21)), "/img/chunked": _chunked(picture(22, size=(300, 300))),
-        "/img/loop": _to("/img/loop2"), "/img/loop2": _to("/img/loop"), "/img/moved": _to(base + "/img/target"),
-        "/img/file": _to("file:///etc/hostname"), "/img/bad": _to("http://[broken/"),
-    }  # fmt: skip
-    fixed("/img/target", picture(23))
-    bomb = gzip.compress(b"\0" * 5_000_000)
-    return {
-        "jpeg": (fixed("/img/jpeg", jpeg), "kept", None),
-        "same bytes": (fixed("/img/jpeg2", jpeg) + "?x=1&y=楷 书", "known", None),
-        "png said to be jpeg": (fixed("/img/png.jpg", png), "kept", None),
-        "no content type": (fixed("/img/notype", picture(3), kind=""), "kept", None),
-        "text as type": (fixed("/img/text", picture(4), kind="text/html"), "kept", None),
-        "webp": (fixed("/img/webp", picture(5, format="WEBP")), "kept", None),
-        "gif": (fixed("/img/gif", picture(6, format="GIF")), "kept", None),
-        "cmyk": (fixed("/img/cmyk", picture(7, mode="CMYK")), "kept", None),
-        "gzip": (fixed("/img/gzip", gzip.compress(picture(8)), Content_Encoding="gzip"), "kept", None),
-        "chunked": (base + "/img/chunked", "kept", None),
-        "redirect": (base + "/img/moved", "kept", None),
-        "503 then 200": (base + "/img/503once", "kept", None),
-        "429 then 200": (base + "/img/429once", "kept", None),
-        "404": (base + "/img/404", "failed", "http_404"),
-        "410": (fixed("/img/410", b"", 410), "failed", "http_410"),
-        "403": (fixed("/img/403", b"no", 403), "failed", "http_403"),
-        "500": (fixed("/img/500", b"no", 500), "failed", "http_500"),
-        "503": (fixed("/img/503", b"no", 503, Retry_After="0"), "failed", "http_503"),
-        "429, long pause": (fixed("/img/429", b"no", 429, Retry_After="86400"), "failed", "http_429"),
-        "204": (fixed("/img/204", b"", 204), "failed", "http_204"),
-        "refused": (f"http://127.0.0.1:{closed_port}/img/x.jpg", "failed", "connection_refused"),
-        "no such host": ("http://no-such-host.invalid/x.jpg", "failed", "dns"),
-        "reset": (base + "/img/reset", "failed", "connection_reset"),
-        "wrong length": (base + "/img/short", "failed", "incomplete"),
-        "redirect loop": (base + "/img/loop", "failed", "redirect_loop"),
-        "no tls": (base.replace("http:", "https:") + "/img/tls", "failed", "tls"),
-        "not gzip": (fixed("/img/notgzip", png, Content_Encoding="gzip"), "failed", "bad_encoding"),
-        "truncated jpeg": (fixed("/img/trunc.jpg", jpeg[: len(jpeg) // 2]), "rejected", "truncated"),
-        "truncated png": (fixed("/img/trunc.png", picture(9, size=(400, 400), format="PNG")[:-100]), "rejected", None),
-        "html": (fixed("/img/page.jpg", b"<!doctype html><html>no</html>"), "rejected", "html"),
-        "svg": (fixed("/img/x.svg", b"<svg xmlns='x'><script/></svg>", kind="image/svg+xml"), "rejected", "svg"),
-        "empty": (fixed("/img/empty.jpg", b""), "rejected", "empty"),
-        "noise": (fixed("/img/noise.jpg", b"\x01\x02\x03" * 50), "rejected", "not_an_image"),
-        "one pixel": (fixed("/img/1x1.png", picture(10, size=(1, 1), format="PNG")), "rejected", "too_small"),
-        "large": (fixed("/img/large", b"x" * 1_100_000), "rejected", "too_many_bytes"),
-        "endless": (base + "/img/endless", "rejected", "too_many_bytes"),
-        "gzip bomb": (fixed("/img/bomb", bomb, Content_Encoding="gzip"), "rejected", "too_many_bytes"),
-        "opt-out": (fixed("/img/noai", picture(11), X_Robots_Tag="noai, nofollow"), "rejected", "opt_out"),
-        "robots": (fixed("/private/img", picture(12)), "rejected", "robots"),
-        "ftp": ("ftp://127.0.0.1/x.jpg", "rejected", "scheme"),
-        "redirect to a file": (base + "/img/file", "rejected", "scheme"),
-        "redirect to nonsense": (base + "/img/bad", "rejected", "bad_url"),
-        "no host": ("http:///x.jpg", "rejected", "bad_url"),
-        "nonsense": ("http://[::1", "rejected", "bad_url"),
-    }  # fmt: skip
-
-
-def test_every_fault_has_its_outcome_and_leaves_nothing_on_disk(
-    server: Any, scraping: Any, make_picture: Any, closed_port: int
-) -> None:
-    server.fixed("/robots.txt", b"User-agent: curate\nDisallow: /private/\n", kind="text/plain")
-    table = faults(server, make_picture, closed_port)
-    data = scraping(more="max_bytes = 1000000").lists(*(url for url, _, _ in table.values()))
-    summary = data.run()
-    by_url = {line["url"]: line for line in data.attempts}
-    said = {kind: (by_url[url]["outcome"], by_url[url]["reason"]) for kind, (url, _, _) in table.items()}
-    expected = {kind: (outcome, reason) for kind, (_, outcome, reason) in table.items()}
-    reason = said["truncated png"][1]
-    assert reason in {"truncated", "corrupt"}
-    expected["truncated png"] = ("rejected", reason)
-    assert said == expected
-    assert len(data.files) == sum(outcome == "kept" for outcome, _ in expected.values()) == summary.kept["a"]
-    assert {p.name for p in data.workspace.root.parent.iterdir()} == {"test"}
-    for line in data.attempts:
-        assert bool(line["path"]) == (line["outcome"] in {"kept", "known"})
-        if line["outcome"] == "rejected":
-            assert len(line["head"]) <= 32
-        if line["reason"] in {"html", "truncated", "too_many_bytes"}:
-            assert line["head"]
-            assert line["bytes"]
-    assert by_url[table["same bytes"][0]]["path"] == by_url[table["jpeg"][0]]["path"]
-    assert by_url[table["redirect"][0]]["final_url"] == server.base + "/img/target"
-    assert server.asked["/img/503"] == 2  # once more, then left for the next run
-    assert server.asked["/img/429"] == server.asked["/img/500"] == 1
-    assert server.asked["/private/img"] == 0
-    (row,) = summary.yields
-    assert row.asked == len(table) == row.kept + row.known + sum(row.rejected.values()) + sum(row.failed.values())
 
 
 # -- addresses
@@ -445,43 +311,6 @@ def test_ctrl_c_records_what_is_done_and_the_next_run_goes_on(server: Any, scrap
     assert without_time(data.attempts) == without_time(whole.attempts)
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from curate.acquire.scrape import scrape
-from curate.workspace import Workspace
-workspace = Workspace(Path(sys.argv[1]))
-with workspace.stage_lock("scrape"):
-    scrape(workspace, workspace.spec())
-"""
-
-
-def test_a_kill_at_any_moment_then_another_run_gives_the_same(server: Any, scraping: Any, make_picture: Any) -> None:
-    def routed(n: int) -> str:
-        if n % 9 == 4:
-            return str(server.fixed(f"/img/{n}", b"<html>no"))
-        return str(server.fixed(f"/img/{n}", make_picture(n - 3 if n % 7 == 3 else n)))
-
-    listed = [routed(n) for n in range(90)]
-    more = "limit = 60\nthreads = 4"
-    whole = scraping("whole", more=more).lists(*listed)
-    whole.run()
-    expected = scan(whole.workspace).select("path", "sha256", "label", "source", "status")
-    for moment in (1, 5, 18, 33, 52, 70):
-        data = scraping(f"torn{moment}", more=more).lists(*listed)
-        for _ in range(2):
-            before = server.images_asked()
-            child = subprocess.Popen([sys.executable, "-c", CHILD, str(data.workspace.root)])
-            while server.images_asked() - before < moment and child.poll() is None:
-                time.sleep(0.0005)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-        data.run()
-        assert scan(data.workspace).select("path", "sha256", "label", "source", "status").equals(expected)
-        assert data.files == whole.files  # no temporary file is left either
-        assert not {line["url"] for line in data.attempts} - {line["url"] for line in whole.attempts}
-
-
 def test_a_full_disk_ends_the_run_with_its_reason(
     server: Any, scraping: Any, make_picture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -617,7 +446,6 @@ def test_text_that_is_no_text_does_no_harm(server: Any, searching: Any, make_pic
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engines": ["bing"]}, "bing.*later version"),
         ({"engines": ["altavista"]}, "altavista"),
         ({"limit": 0}, "limit"),
         ({"engines": ["google"]}, "no class with queries"),

@@ -15,6 +15,7 @@ from curate.acquire.engines import filter_terms
 ENDPOINT = "https://image.baidu.com/search/acjson"
 PAGE_SIZE = 30
 PAGES = 34
+FILTERS = ("type", "color", "size")
 
 _SIGNS = {"_z2C$q": ":", "_z&e3B": ".", "AzdH3F": "/"}
 _HIDDEN = "wkv1ju2it3hs4g5rq6fp7eo8dn9cm0bla"

@@ -18,6 +18,7 @@ from curate.acquire.engines import filter_terms
 ENDPOINT = "https://www.google.com/search"
 PAGE_SIZE = 100
 PAGES = 10
+FILTERS = ("type", "color", "size", "license", "date")
 
 _SCRIPT = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 _DATA = re.compile(r"\bdata\s*:\s*(?:function\s*\(\)\s*\{\s*return\s*)?(?=\[)|\bvar\s+\w+\s*=\s*(?=[\[{])")

@@ -1,19 +1,26 @@
-"""A list of image URLs instead of a search engine: a text file with one URL a line, or a CSV with `url` and `label`.
+"""A list of image URLs instead of a search engine: text with one URL a line, or a table with `url` and `label`.
 
-Its place is given as the engine's endpoint: `[scrape.endpoints] urls = "my_urls.csv"`, relative to the data set.
+Tables are CSV or Parquet; the columns `page_url`, `title` and `license` are taken where they are there. The place of
+the list is given as the engine's endpoint: `[scrape.endpoints] urls = "my_urls.csv"`, relative to the data set.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import polars as pl
 
 from curate.acquire.answers import Answer, Hit
 from curate.errors import InputError
 
 ENDPOINT = ""
 PAGES = 1
+FILTERS: tuple[str, ...] = ()
+
+_PARQUET = b"PAR1"
+_COLUMNS = ("url", "label", "page_url", "title", "license")
 
 
 def page_url(query: str, page: int, *, endpoint: str, filters: Mapping[str, str]) -> str:
@@ -25,43 +32,71 @@ def parse(body: bytes | str, *, status: int = 200, url: str = "", page: int = 0,
     r"""Read the URLs of one class from a list.
 
     Raises:
-        InputError: the text is no UTF-8, or a table without a column `url`.
+        InputError: the list is neither UTF-8 text nor Parquet, or a table without a column `url`.
 
     Example:
         >>> parse("url,label\nhttp://a/1.jpg,cat\nhttp://a/2.jpg,dog", label="dog").hits[0].url
         'http://a/2.jpg'
     """
+    rows = _parquet(body, url) if isinstance(body, bytes) and body.startswith(_PARQUET) else _text(body, url)
+    if not rows:
+        return Answer(kind="no_results", detail="the list is empty")
+    mine = [row for row in rows if row["url"] and row["label"] in {"", label}]
+    if not mine:
+        return Answer(kind="no_results", detail=f"the list has no URL for {label!r}")
+    hits = (
+        Hit(url=row["url"], page_url=row["page_url"], title=row["title"], license=row["license"], rank=rank)
+        for rank, row in enumerate(mine)
+    )
+    return Answer(kind="results", hits=tuple(hits))
+
+
+def has_labels(body: bytes) -> bool:
+    r"""Whether the list is a table that says the class of each URL; one that does not serves a single class.
+
+    Example:
+        >>> has_labels(b"url,label\nhttps://example.org/1.jpg,cat"), has_labels(b"https://example.org/1.jpg")
+        (True, False)
+    """
+    if body.startswith(_PARQUET):
+        return "label" in {name.lower() for name in pl.read_parquet_schema(io.BytesIO(body))}
+    first = next((line for line in body.splitlines() if line.strip() and not line.startswith(b"#")), b"")
+    return b"://" not in first
+
+
+def _text(body: bytes | str, url: str) -> list[dict[str, str]]:
     try:
         text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
     except UnicodeDecodeError as error:
         msg = f"the list of URLs {url} is no UTF-8 text ({error}). Save it as UTF-8."
         raise InputError(msg) from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        return Answer(kind="no_results", detail="the list is empty")
-    if not has_labels(lines[0]):
-        rows = [{"url": line.strip(), "label": ""} for line in lines]
-    else:
-        table = csv.DictReader(io.StringIO("\n".join(lines)))
-        if "url" not in (table.fieldnames or ()):
-            msg = f"the list of URLs {url} has the columns {table.fieldnames}, none is `url`. Name one so."
-            raise InputError(msg)
-        rows = [{key: (row.get(key) or "").strip() for key in ("url", "label", "page_url", "title")} for row in table]
-    mine = [row for row in rows if row["url"] and row["label"] in {"", label}]
-    if not mine:
-        return Answer(kind="no_results", detail=f"the list has no URL for {label!r}")
-    hits = (
-        Hit(url=row["url"], page_url=row.get("page_url", ""), title=row.get("title", ""), rank=rank)
-        for rank, row in enumerate(mine)
-    )
-    return Answer(kind="results", hits=tuple(hits))
+    if not lines or "://" in lines[0]:
+        return _rows({"url": line.strip()} for line in lines)
+    table = csv.DictReader(io.StringIO("\n".join(lines)))
+    table.fieldnames = _named(url, table.fieldnames or ())
+    return _rows(table)
 
 
-def has_labels(first_line: str) -> bool:
-    """Whether the list is a table, told by its first line; a bare list of URLs serves a data set of one class only.
+def _parquet(body: bytes, url: str) -> list[dict[str, str]]:
+    try:
+        table = pl.read_parquet(io.BytesIO(body))
+        table.columns = _named(url, table.columns)
+        texts = table.select(pl.col(name).cast(pl.String) for name in _COLUMNS if name in table.columns)
+    except pl.exceptions.PolarsError as error:
+        msg = f"the list of URLs {url} cannot be read as Parquet: {error}. Write it again."
+        raise InputError(msg) from error
+    return _rows(texts.iter_rows(named=True))
 
-    Example:
-        >>> has_labels("url,label"), has_labels("https://example.org/1.jpg")
-        (True, False)
-    """
-    return "://" not in first_line
+
+def _named(url: str, columns: Iterable[str]) -> list[str]:
+    """The columns in small letters, which is how they are looked for."""
+    names = [name.strip().lower() for name in columns]
+    if "url" not in names:
+        msg = f"the list of URLs {url} has the columns {names}, none is `url`. Name one so."
+        raise InputError(msg)
+    return names
+
+
+def _rows(table: Iterable[Mapping[str, str | None]]) -> list[dict[str, str]]:
+    return [{name: (row.get(name) or "").strip() for name in _COLUMNS} for row in table]

@@ -1,0 +1,12 @@
+"""Near-duplicates: near pairs of hashes, their verification on pixels, and groups.
+
+A perceptual hash proposes, pixels decide: brush glyphs on plain paper, pages of text and line drawings collide in 64
+bits, so each candidate pair is compared as pictures before it counts.
+"""
+
+from curate.neighbours.candidates import Candidate, candidates
+from curate.neighbours.grouping import Keeper, group_table, groups
+from curate.neighbours.hamming import Pairs, near_pairs
+from curate.neighbours.pixels import correlation, verify
+
+__all__ = ["Candidate", "Keeper", "Pairs", "candidates", "correlation", "group_table", "groups", "near_pairs", "verify"]
