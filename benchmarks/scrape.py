@@ -72,9 +72,9 @@ import sys
 from img2dataset import download
 if __name__ == "__main__":
     download(
-        url_list=sys.argv[1], output_folder=sys.argv[2], thread_count=int(sys.argv[3]), processes_count=int(sys.argv[4]),
-        input_format="txt", output_format="files", resize_mode="no", disable_all_reencoding=True, retries=1, number_sample_per_shard=1000,
-        enable_wandb=False,
+        url_list=sys.argv[1], output_folder=sys.argv[2], thread_count=int(sys.argv[3]),
+        processes_count=int(sys.argv[4]), input_format="txt", output_format="files", resize_mode="no",
+        disable_all_reencoding=True, retries=1, number_sample_per_shard=1000, enable_wandb=False,
     )
 """
 

@@ -298,8 +298,7 @@ def import_images(
         return
     _say(
         f"{made.added} images new or changed, {made.unchanged} as before, {made.unreadable} unreadable, "
-        f"{made.missing} missing."
-        + (f" {made.purged} were taken down before and stay out." if made.purged else "")
+        f"{made.missing} missing." + (f" {made.purged} were taken down before and stay out." if made.purged else "")
     )
     for label, n in made.labels.items():
         _say(f"  {label}: {n}")
@@ -632,18 +631,23 @@ def log(
                 raise InputError(msg)
             mine = {ident for ident, d in held.decisions.items() if d.path == image}
             lines = [x for x in lines if x.get("path") == image or mine & set(x.get("ids", ()))]
-            sources = [s for s in read_log(dataset.workspace.sources).records if s.get("path") == image]
+            obtained = read_log(dataset.workspace.sources).records
+            sources = [s for s in obtained if s.get("path") == image]
+            purged = [s for s in obtained if s.get("kind") == "tombstone" and image in s.get("paths", ())]
             chain = _chain(dataset, image)
     lines.sort(key=lambda line: line["decided_at"], reverse=True)
     if json:
         _json(
-            {"decisions": lines, "sources": sources, "rejected_lines": list(held.rejected)} | (chain if image else {})
+            {"decisions": lines, "sources": sources, "rejected_lines": list(held.rejected)}
+            | (chain | {"purged": purged} if image else {})
         )
         return
     for source in sources:
         by = f"{source.get('engine') or source['origin']}  {source.get('query') or ''}"
         _say(f"obtained  {source.get('at', '')}  {by}  {source['url']}")
     if image is not None:
+        for stone in purged:
+            _say(f"purged    {stone['at']}  {stone['by']}  {stone['why']}")
         for told in chain["findings"]:
             _say(f"found     {told['check']}: {told['reason']}")
         _say(f"now       {chain['why']}, label {chain['label']}")

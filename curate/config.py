@@ -102,7 +102,8 @@ class AuditSpec(Section):
     weights: str = Field(default="", description="a file of weights; empty: the backbone's own")
     image_size: int = Field(default=160, ge=32, le=1024)
     folds: int = Field(default=5, ge=2, le=50)
-    regularisation: float = Field(default=0.001, gt=0, description="C of the logistic regression")
+    repeats: int = Field(default=3, ge=1, le=20, description="of a probe, each with other folds; the mean counts")
+    regularisation: float = Field(default=0.0006, gt=0, description="C of the logistic regression")
     seed: Seed = 0
 
 

@@ -145,14 +145,15 @@ def load(source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int 
 
 
 def load_with_header(
-    source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int | None = None
+    source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int | None = None, longer: int | None = None
 ) -> tuple[Image.Image, ImageHeader]:
-    """As `load`, and the header of the file, from one opening."""
+    """As `load`, and the header of the file, from one opening; with `longer`, the longer side alone must be so long."""
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "another library has switched on LOAD_TRUNCATED_IMAGES"
     with _open(source) as image:
         header = _header(image)
-        if draft and image.format == "JPEG" and image.mode in {"RGB", "L"}:
-            image.draft(mode if mode == "L" else "RGB", (draft, draft))
+        if (draft or longer) and image.format == "JPEG" and image.mode in {"RGB", "L"}:
+            size = (draft, draft) if draft else _inside(image.size, longer or 1)
+            image.draft(mode if mode == "L" else "RGB", size)
         try:
             image.load()
             return _convert(ImageOps.exif_transpose(image) if header.orientation > 1 else image, mode), header
@@ -160,6 +161,12 @@ def load_with_header(
             text = str(error).lower()
             reason: FailureReason = "truncated" if "trunc" in text or "broken data" in text else "corrupt"
             raise ImageFailure(reason, f"{type(error).__name__}: {error}") from error
+
+
+def _inside(size: tuple[int, int], longer: int) -> tuple[int, int]:
+    """The sides of a picture of that shape whose longer side has so many pixels, rounded up."""
+    most = max(size)
+    return max(1, -(-longer * size[0] // most)), max(1, -(-longer * size[1] // most))
 
 
 def _convert(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:

@@ -25,7 +25,7 @@ from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 1, "dedupe": 1, "audit": 2, "check": 2, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 2, "dedupe": 2, "audit": 3, "check": 2, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (
@@ -153,11 +153,14 @@ def scan(workspace: Workspace) -> pl.DataFrame:
 def run_measure(workspace: Workspace, *, runner: RunnerName = "local", progress: Progress = quiet) -> StageRecord:
     """Hashes and quality figures of every readable image that has none yet."""
     images = scan(workspace)
+    known = records(workspace).get("measure")
+    same = known is None or known.facts.get("version") == VERSIONS["measure"]
 
     def work() -> dict[str, Any]:
         table, failures = FEATURES.empty(), dict[str, str]()
         steps = measure.measure(
-            images, workspace.root, runner=get_runner(runner), previous=optional(workspace, "features"),
+            images, workspace.root, runner=get_runner(runner),
+            previous=optional(workspace, "features") if same else None,
             progress=lambda done, total: progress("measure", "images", done, total),
         )  # fmt: skip
         for step in steps:
@@ -174,7 +177,7 @@ def run_measure(workspace: Workspace, *, runner: RunnerName = "local", progress:
                     error=pl.when(bad).then("why").otherwise("error"),
                 ).drop("why"),
             )
-        return {"images": table.height, "unreadable": len(failures)}
+        return {"images": table.height, "unreadable": len(failures), "version": VERSIONS["measure"]}
 
     # Images that turn out to be unreadable while they are measured must not make the stage run again.
     there = images.filter(pl.col("status") != "missing").select("path", "sha256").rows()
@@ -245,13 +248,22 @@ def run_audit(
         return {
             "mode": done.mode,
             "temperature": round(done.temperature, 3),
-            "notes": list(done.notes),
+            "notes": [*done.notes, *_strange_classes(spec, judged)],
             "classes": classes,
             "device": device_name(),
         }
 
     audited = run_stage(workspace, "audit", inputs, ["embeddings", "predictions"], work)
     return [grouped, audited, run_checks(workspace, progress=progress)]
+
+
+def _strange_classes(spec: Spec, images: pl.DataFrame) -> list[str]:
+    """Classes of the spec that no image has, and labels that the spec does not name, in words."""
+    named = [c.name for c in spec.classes]
+    found = images["label"].drop_nulls().unique().sort().to_list()
+    strange = [name for name in found if name not in named] if named else []
+    notes = [f"class {name} has no image" for name in named if name not in found]
+    return notes + [f"label {name} is no class of curate.toml: is it misspelt, or missing there?" for name in strange]
 
 
 def run_checks(workspace: Workspace, *, progress: Progress = quiet) -> StageRecord:

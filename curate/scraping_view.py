@@ -61,8 +61,8 @@ class Figures:
     def take(self, event: Mapping[str, Any]) -> None:
         """Take in an event."""
         label = str(event["label"])
-        self._begun.setdefault(label, self._clock())
         self._last[label] = self._clock()
+        self._begun.setdefault(label, self._last[label])
         self.now[label] = event
 
     def rate(self, label: str) -> float:

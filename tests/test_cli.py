@@ -20,7 +20,7 @@ from curate.errors import InputError
 VERBS = (
     "new", "scrape", "import", "status", "doctor", "measure", "dedupe", "audit", "findings", "review",
     "contact-sheet", "decide", "undo", "log", "holdout", "class", "retrain", "predict", "report", "export", "verify",
-    "cache", "run", "demo",
+    "cache", "run", "demo", "purge",
 )  # fmt: skip
 TINY = """
 [audit]

@@ -10,20 +10,17 @@ import ipaddress
 import socket
 from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import connection
 
-from curate.errors import CurateError
+from curate.acquire.failures import AddressRefused
+from curate.acquire.watchdog import Watchdog
 
 _METADATA = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192", "169.254.169.254", "fd00:ec2::254")))
 """Where clouds tell machines their secrets; the first two are public addresses by their number."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class AddressRefused(CurateError):
-    """A host has no address that may be connected to. Internal: becomes a line with its reason."""
 
 
 def why_not_public(address: str) -> str | None:
@@ -48,7 +45,20 @@ def why_not_public(address: str) -> str | None:
     return None if ip.is_global else "private"
 
 
-class _PublicOnly(HTTPConnection):
+class _Watched(HTTPConnection):
+    watchdog: Watchdog
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # urllib3's, as in urllib3's own
+        """Wait for the answer under the eyes of the watchdog."""
+        self.watchdog.attach(self.sock)
+        return super().getresponse()
+
+
+class _WatchedTLS(_Watched, HTTPSConnection):
+    pass
+
+
+class _PublicOnly(_Watched):
     def _new_conn(self) -> socket.socket:
         host = self._dns_host
         try:
@@ -79,17 +89,16 @@ class _PublicOnlyTLS(_PublicOnly, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _PublicOnly
+def pool_manager(*, allow_private_hosts: bool, watchdog: Watchdog, **options: Any) -> PoolManager:
+    """A urllib3 pool manager whose connections are watched, and raise `AddressRefused` for what is not public."""
+    plain, tls = (_Watched, _WatchedTLS) if allow_private_hosts else (_PublicOnly, _PublicOnlyTLS)
 
+    class Plain(HTTPConnectionPool):
+        ConnectionCls = type("Connection", (plain,), {"watchdog": watchdog})
 
-class _PoolTLS(HTTPSConnectionPool):
-    ConnectionCls = _PublicOnlyTLS
+    class TLS(HTTPSConnectionPool):
+        ConnectionCls = type("ConnectionTLS", (tls,), {"watchdog": watchdog})
 
-
-def pool_manager(*, allow_private_hosts: bool, **options: Any) -> PoolManager:
-    """A urllib3 pool manager whose connections raise `AddressRefused` for what is not public."""
     manager = PoolManager(**options)
-    if not allow_private_hosts:
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+    manager.pool_classes_by_scheme = {"http": Plain, "https": TLS}
     return manager

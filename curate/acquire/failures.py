@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Literal
 
 from urllib3 import exceptions
 from urllib3.exceptions import HTTPError, LocationValueError
 
-from curate.acquire.addresses import AddressRefused
 from curate.errors import CurateError
 
 HEAD = 16
@@ -19,6 +18,10 @@ HEAD = 16
 
 class Stopped(CurateError):
     """The crawl was stopped while this address was waited for. Internal: leaves no line."""
+
+
+class AddressRefused(CurateError):
+    """A host has no address that may be connected to. Internal: becomes a line with its reason."""
 
 
 class FetchFailure(CurateError):
@@ -57,6 +60,8 @@ def named(url: str, body: bytearray | None = None) -> Iterator[None]:
         if body is not None:
             known.size, known.head = len(body), bytes(body[:HEAD])
         raise
+    except TimeoutError as error:
+        failure = FetchFailure("failed", "timeout", str(error))
     except AddressRefused as error:
         failure = FetchFailure("rejected", "private_address", str(error))
     except (LocationValueError, UnicodeError) as error:
@@ -82,7 +87,7 @@ def _reason(error: HTTPError) -> str:
         return "timeout"
     if isinstance(error, exceptions.SSLError):
         return "tls"
-    if isinstance(error, exceptions.IncompleteRead) or isinstance(inner, exceptions.IncompleteRead):
+    if isinstance(error, IncompleteRead) or isinstance(inner, IncompleteRead):  # urllib3's is one, too
         return "incomplete"
     if isinstance(error, exceptions.ProtocolError) and isinstance(inner, ConnectionError):
         return "connection_reset"

@@ -23,6 +23,7 @@ from curate.acquire.allowance import Allowance
 from curate.acquire.failures import FetchFailure, Stopped, named
 from curate.acquire.history import is_final
 from curate.acquire.robots import Robots
+from curate.acquire.watchdog import Watchdog
 from curate.config import ScrapeSpec
 
 AGENT = "curate"
@@ -82,7 +83,10 @@ class Fetcher:
         self._next: dict[str, float] = {}
         self._lock = threading.Lock()
         self._robots = Robots(AGENT, self._robots_text)
+        self._patience = 8 * spec.timeout
+        self._watchdog = Watchdog(self._patience + 1.0)
         self._pool = pool_manager(
+            watchdog=self._watchdog,
             allow_private_hosts=spec.allow_private_hosts,
             num_pools=64,
             maxsize=spec.threads + 1,
@@ -95,6 +99,7 @@ class Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watchdog.close()
         self._pool.clear()
 
     def image(self, url: str) -> Fetched:
@@ -134,16 +139,18 @@ class Fetcher:
                     if not allowed:
                         raise FetchFailure("rejected", "robots", f"{origin}/robots.txt forbids it")
                 self._take_turn(origin, max(self._spec.per_host_interval, min(delay, MAX_PAUSE)))
-                response = self._pool.request(
-                    "GET", url, headers={**self._pool.headers, "Accept": accept}, redirect=False, preload_content=False
-                )
-                try:
-                    location = response.get_redirect_location()
-                    if not location:
-                        return self._read(response, url, image=image)
-                    _drain(response)
-                finally:
-                    response.close()  # a connection whose body was read to its end is back in the pool by now
+                with self._watchdog.watching():
+                    response = self._pool.request(
+                        "GET", url, headers={**self._pool.headers, "Accept": accept}, redirect=False,
+                        preload_content=False,
+                    )  # fmt: skip
+                    try:
+                        location = response.get_redirect_location()
+                        if not location:
+                            return self._read(response, url, image=image)
+                        _drain(response)
+                    finally:
+                        response.close()  # a connection whose body was read to its end is back in the pool by now
                 following = _joined(url, str(location))
             url = following
 
@@ -158,17 +165,17 @@ class Fetcher:
         if image and self._spec.respect_robots and (said := _opted_out(response.headers)):
             raise FetchFailure("rejected", "opt_out", said, status=status)
         limit = self._spec.max_bytes if image else PAGE_BYTES
-        patience = 8 * self._spec.timeout
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + self._patience
         body = bytearray()
         try:
             with named(url, body):
-                for chunk in response.stream(_CHUNK, decode_content=True):
+                # Not `stream`: it waits for whole chunks, and a body that drips would be waited for without end.
+                while chunk := response.read1(_CHUNK, decode_content=True):
                     body += chunk
                     if len(body) > limit:
                         raise FetchFailure("rejected", "too_many_bytes", f"more than {limit}")
                     if time.monotonic() > deadline:
-                        raise FetchFailure("failed", "timeout", f"{len(body)} bytes in {patience:.0f} s")
+                        raise FetchFailure("failed", "timeout", f"{len(body)} bytes in {self._patience:.0f} s")
         except FetchFailure as failure:
             failure.status, failure.content_type = status, kind
             raise

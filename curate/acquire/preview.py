@@ -77,9 +77,7 @@ def preview(
     return Preview(planned=tuple(planned), answers=tuple(answers), advice=tuple(told))
 
 
-def _new(
-    hits: Sequence[Hit], history: History, offered: set[str], spec: ScrapeSpec, *, refresh: bool
-) -> list[Hit]:
+def _new(hits: Sequence[Hit], history: History, offered: set[str], spec: ScrapeSpec, *, refresh: bool) -> list[Hit]:
     """The hits that would be asked for: neither offered before nor settled by an earlier run."""
     distinct = {hit.url: hit for hit in reversed(hits) if hit.url not in offered}
     ordered = dict.fromkeys(hit.url for hit in hits if hit.url in distinct)

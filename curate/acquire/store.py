@@ -29,8 +29,11 @@ def stage(folder: Path, number: int, body: bytes) -> Path:
     """
     staged = folder / f"{TEMPORARY}{os.getpid()}-{number}"
     with writing(staged):
-        folder.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(body)
+        try:
+            staged.write_bytes(body)
+        except FileNotFoundError:  # the first of its folder
+            folder.mkdir(parents=True, exist_ok=True)
+            staged.write_bytes(body)
     return staged
 
 
@@ -56,7 +59,6 @@ def put_in_place(staged: Path, target: Path) -> None:
     if target.exists():
         staged.unlink()
     else:
-        target.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(target)
 
 

@@ -225,19 +225,32 @@ def _anchored(
     if support.shape[1]:
         classes, rows = support.ravel(), np.repeat(np.arange(len(r)), support.shape[1])
         weight = r.ravel()
-        order = np.lexsort((-weight, classes))
+        order = np.argsort(classes, kind="stable")
         classes, rows, weight = classes[order], rows[order], weight[order]
-        mass = np.bincount(classes, weights=weight, minlength=k)
-        starts = np.searchsorted(classes, np.arange(k))
-        chosen = np.arange(len(classes)) - starts[classes] < np.ceil(share * mass)[classes]
-        np.add.at(counts, (classes[chosen], labels[rows[chosen]]), 1.0)
+        chosen = np.empty(len(weight))
+        for part in np.split(np.arange(len(classes)), np.searchsorted(classes, np.arange(1, k))):
+            chosen[part] = _surest(weight[part], share)
+        np.add.at(counts, (classes, labels[rows]), chosen)
     else:
         for j in range(k):
-            n = int(np.ceil(share * r[:, j].sum()))
-            surest = np.argpartition(-r[:, j], min(n, len(r)) - 1)[:n] if n else np.empty(0, dtype=np.int64)
-            counts[j] += np.bincount(labels[surest], minlength=k)
+            counts[j] += np.bincount(labels, weights=_surest(r[:, j], share), minlength=k)
     noise: Floats64 = counts / counts.sum(axis=1, keepdims=True)
     return noise
+
+
+def _surest(weight: Floats64, share: float) -> Floats64:
+    """How much each image counts as an anchor of a class, 0 to 1: the `share` of the class that is surest.
+
+    Images that are equally sure share what is left for them. Were the first of them taken, their labels would decide,
+    because rows come sorted by folder.
+    """
+    n = min(int(np.ceil(share * weight.sum())), len(weight))
+    if not n:
+        return np.zeros(len(weight))
+    least = np.partition(weight, len(weight) - n)[len(weight) - n]
+    above, level = weight > least + 1e-9, np.abs(weight - least) <= 1e-9
+    counted: Floats64 = above + level * ((n - above.sum()) / level.sum())
+    return counted
 
 
 def _result(labels: NDArray[np.int64], joint: Floats64, support: NDArray[np.int64], noise: Floats64) -> ErrorPosterior:

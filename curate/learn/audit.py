@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -99,10 +100,19 @@ def audit(
         run = digest(run, spec.train.model_dump(), spec.augment.model_dump(), weights)[:12]
         rows = pixels.index(images["sha256"].to_list())
         fit_predict = finetune(pixels, rows, labels, folds.group, classes, spec, lambda w: progress(w, 0, 0))
-    probs = out_of_fold(
-        labels, folds, len(classes), fit_predict, store=workspace.cache / "folds", key=run,
-        progress=lambda d, t: progress("predicting folds", d, t),
-    )  # fmt: skip
+    repeats = options.repeats if mode == "probe" else 1
+    total = np.zeros((images.height, len(classes)))
+    for repeat in range(repeats):
+        # Other folds each time: the mean depends less on who happened to be trained on together.
+        split = folds
+        if repeat:
+            split = make_folds(labels, folds.group, list(classes), k=options.folds, seed=options.seed + repeat)
+        base = repeat * options.folds
+        total += out_of_fold(
+            labels, split, len(classes), fit_predict, store=workspace.cache / "folds" / str(repeat), key=run,
+            progress=partial(_tell_fold, progress, base, repeats),
+        )  # fmt: skip
+    probs = total / repeats
     scaled, temperature = rescale(labels, probs)
     probs = scaled.astype(np.float32)
     predictions = pl.DataFrame(
@@ -118,6 +128,10 @@ def audit(
         schema=PREDICTIONS.columns,
     )
     return Audit(embeddings=embeddings, predictions=predictions, mode=mode, temperature=temperature, notes=folds.notes)
+
+
+def _tell_fold(progress: Progress, before: int, repeats: int, done: int, total: int) -> None:
+    progress("predicting folds", before + done, total * repeats)
 
 
 def fold_groups(images: pl.DataFrame, groups: pl.DataFrame) -> NDArray[np.int64]:

@@ -117,7 +117,10 @@ def out_of_fold(
 def probe(
     vectors: NDArray[np.float32], labels: NDArray[np.int64], k_classes: int, *, regularisation: float
 ) -> FitPredict:
-    """Regularised multinomial regression on standardised frozen embeddings.
+    """Regularised multinomial regression on frozen embeddings.
+
+    Their signed square roots are taken (power normalisation, Perronnin et al. 2010), so that a few strong activations
+    do not outweigh the rest, and standardised.
 
     Args:
         vectors: (N, D) embeddings.
@@ -128,16 +131,18 @@ def probe(
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    rooted = np.sign(vectors) * np.sqrt(np.abs(vectors))
+
     def fit_predict(train: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float32]:
         out = np.zeros((len(test), k_classes), dtype=np.float32)
         seen = np.unique(labels[train])
         if len(seen) < 2:  # nothing to tell apart
             out[:, seen] = 1
             return out if len(seen) else np.full_like(out, 1 / k_classes)
-        scaler = StandardScaler().fit(vectors[train])
+        scaler = StandardScaler().fit(rooted[train])
         model = LogisticRegression(C=regularisation, max_iter=400, tol=1e-3)
-        model.fit(scaler.transform(vectors[train]), labels[train])
-        out[:, model.classes_] = model.predict_proba(scaler.transform(vectors[test]))
+        model.fit(scaler.transform(rooted[train]), labels[train])
+        out[:, model.classes_] = model.predict_proba(scaler.transform(rooted[test]))
         return out
 
     return fit_predict

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from curate.config import AugmentSpec, TrainSpec
-from curate.errors import DataCorrupt
+from curate.errors import DataCorrupt, EnvironmentMissing
 from curate.images import load
 from curate.learn.backbones import Backbone, device, load_backbone, splitter
 from curate.learn.cache import square
@@ -174,6 +174,24 @@ def train(
     Returns:
         The learner, and (epoch, side, training loss) rows.
     """
+    told: dict[str, Any] = {"augment": augment, "seed": seed, "lr": lr, "valid": valid, "report": report}
+    try:
+        return _train(rows, labels, classes, pixels, spec=spec, **told)
+    except torch.OutOfMemoryError as error:
+        smaller = spec.batch_size // 2
+        if smaller < 2:
+            msg = "the GPU has too little memory for two images at a time: take a smaller backbone or smaller sizes."
+            raise EnvironmentMissing(msg) from error
+    # Outside the handler, so that what the exception holds on to is freed.
+    report(f"out of GPU memory: going on with batches of {smaller}")
+    torch.cuda.empty_cache()
+    return train(rows, labels, classes, pixels, spec=spec.model_copy(update={"batch_size": smaller}), **told)
+
+
+def _train(
+    rows: Sequence[int], labels: Sequence[str], classes: Sequence[str], pixels: NDArray[np.uint8], *,
+    spec: TrainSpec, augment: AugmentSpec, seed: int, lr: float | None, valid: Sequence[int], report: Report,
+) -> tuple[Learner, list[tuple[int, int, float]]]:  # fmt: skip
     history = LossHistory()
     with seeded(seed):
         make, learner = _learner(rows, labels, classes, pixels, spec=spec, augment=augment, valid=valid, cbs=[history])

@@ -5,7 +5,8 @@ bits, so each candidate pair is compared as pictures before it counts.
 """
 
 from curate.neighbours.candidates import Candidate, candidates
-from curate.neighbours.grouping import Keeper, group_table, groups
+from curate.neighbours.graph import groups
+from curate.neighbours.grouping import Keeper, group_table
 from curate.neighbours.hamming import Pairs, near_pairs
 from curate.neighbours.pixels import correlation, verify
 

@@ -14,18 +14,23 @@ from numpy.typing import NDArray
 from curate.neighbours.hamming import near_pairs
 from curate.neighbours.pixels import verify
 
+MIN_ALIGNED = 0.65
+"""The least similarity after alignment that makes a candidate a duplicate, see `alignment.similarity`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A pair of images whose hashes are near, with what the pixels say.
 
-    `similarity` is the correlation of their greys at 64 px, -1 to 1; NaN where a file could not be read again.
+    `similarity` is the correlation of their greys at 64 px, -1 to 1; NaN where a file could not be read again. Where
+    they are `aligned` (one turned, cropped or written over), it is `alignment.similarity`, 0 to 1, which is lower.
     """
 
     first: str
     second: str
     distance: int
     similarity: float
+    aligned: bool = False
 
 
 def candidates(

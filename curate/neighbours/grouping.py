@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from curate.neighbours.candidates import Candidate
+from curate.neighbours.candidates import MIN_ALIGNED, Candidate
+from curate.neighbours.graph import groups
 from curate.schema import GROUPS
 
 Keeper = Literal["largest", "sharpest", "first"]
 
 
-def groups(pairs: tuple[NDArray[np.int64], NDArray[np.int64]], n: int) -> NDArray[np.int64]:
-    """Connected groups of `n` items: (n,) group ids, numbered by their first member.
+def _passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> bool:
+    return candidate.similarity >= (min_aligned if candidate.aligned else min_similarity)  # NaN never is
 
-    Example:
-        >>> groups((np.array([0, 3]), np.array([2, 4])), 5).tolist()
-        [0, 1, 0, 2, 2]
+
+def _reach(near: Mapping[str, Mapping[str, Candidate]], rank: Mapping[str, int]) -> dict[str, bool]:
+    """Whether an image is near nearly as many of its connected set as any, where some were aligned.
+
+    A frame around a picture makes it the largest, but a close crop has too little in common with it: what reaches
+    most of the others comes first there.
     """
-    i, j = np.asarray(pairs[0], dtype=np.int64), np.asarray(pairs[1], dtype=np.int64)
-    graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return rank[inverse].astype(np.int64)
+    shas = sorted(near, key=lambda sha: rank[sha])
+    place = {sha: n for n, sha in enumerate(shas)}
+    edges = [(place[a], place[b]) for a in shas for b in near[a]]
+    first, second = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    number = groups((first, second), len(shas)).tolist()
+    most: dict[int, int] = {}
+    aligned: set[int] = set()
+    for sha, group in zip(shas, number, strict=True):
+        most[group] = max(most.get(group, 0), len(near[sha]))
+        if any(candidate.aligned for candidate in near[sha].values()):
+            aligned.add(group)
+    return {
+        sha: group not in aligned or len(near[sha]) >= 0.9 * most[group]
+        for sha, group in zip(shas, number, strict=True)
+    }
 
 
 def group_table(
@@ -38,19 +48,21 @@ def group_table(
     found: Iterable[Candidate],
     *,
     min_similarity: float,
+    min_aligned: float = MIN_ALIGNED,
     keeper: Sequence[Keeper] = ("largest", "sharpest", "first"),
     distinct: Iterable[tuple[str, str]] = (),
 ) -> pl.DataFrame:
     """Groups of duplicates: exact by bytes, near by verified pairs.
 
     Every member is itself near the group's representative: a chain of weak links is cut, the best image by the keeper
-    rule taking its direct neighbours first. The result does not depend on the order of rows.
+    rule taking its direct neighbours first; where pictures were aligned, one that is near most others. The result does not depend on the order of rows.
 
     Args:
         manifest: schema `MANIFEST`; unreadable images never group.
         features: schema `FEATURES`.
         found: verified candidates.
         min_similarity: the least correlation on pixels that makes a candidate a duplicate.
+        min_aligned: the least similarity of candidates that were aligned.
         keeper: what makes an image the representative: largest area, highest sharpness, first obtained; ties by path.
         distinct: pairs of paths that a person called not duplicates.
 
@@ -79,13 +91,14 @@ def group_table(
     for candidate in found:
         # A candidate speaks for all rows with its bytes.
         a, b = sha_of.get(candidate.first), sha_of.get(candidate.second)
-        if a is None or b is None or a == b or not candidate.similarity >= min_similarity:
+        if a is None or b is None or a == b or not _passes(candidate, min_similarity, min_aligned):
             continue
         near.setdefault(a, {})[b] = candidate
         near.setdefault(b, {})[a] = candidate
     out = []
     taken: set[str] = set()
-    for path in paths:
+    reaching = _reach(near, {sha: rank[rows[0]] for sha, rows in rows_of.items()})
+    for path in sorted(paths, key=lambda path: (not reaching.get(sha_of[path], True), rank[path])):
         if path in taken:
             continue
         sha = sha_of[path]

@@ -13,7 +13,7 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from curate.images import ImageFailure, load
-from curate.report import figures
+from curate.report import figures, rates
 from curate.report.worth import verdicts
 from curate.resolve import WHY, CleanView
 from curate.schema import HOLDOUT
@@ -48,6 +48,8 @@ def render(workspace: Workspace, view: CleanView, records: Mapping[str, Any], da
         checks=_checks(workspace, view, titles),
         classes=_classes(workspace, view, titles),
         noise=_noise(records, titles),
+        rates=_rates(workspace, view, titles),
+        overlaps=_overlaps(records, titles),
         sources=_sources(workspace),
         accuracy_figure=_accuracy_figure(retrain),
         budget_figure=_budget_figure(workspace, view),
@@ -118,6 +120,7 @@ def _checks(workspace: Workspace, view: CleanView, titles: Mapping[str, str]) ->
 def _classes(workspace: Workspace, view: CleanView, titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """Per class: images as given, how many left it or came to it by relabelling, how many are out, how many remain."""
     rows = view.rows.filter(pl.col("split").ne_missing(HOLDOUT) & (pl.col("why") != "unreadable"))
+    wrong = rates.by_class(workspace, view)
     names = sorted({*rows["given"].drop_nulls().to_list(), *rows["label"].drop_nulls().to_list()})
     out = []
     for name in names:
@@ -126,8 +129,22 @@ def _classes(workspace: Workspace, view: CleanView, titles: Mapping[str, str]) -
             "name": titles.get(name, name), "given": given.height,
             "left": given.filter(pl.col("label") != name).height, "came": final.filter(pl.col("given") != name).height,
             "out": final.filter(~pl.col("included")).height, "clean": final.filter("included").height,
+            "wrong": wrong.get(name),
         })  # fmt: skip
     return out
+
+
+def _rates(workspace: Workspace, view: CleanView, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Engines and queries by their share of wrong labels."""
+    rows = rates.by_source(workspace, view)
+    return [row | {"label": titles.get(row["label"], row["label"])} for row in rows][:30]
+
+
+def _overlaps(records: Mapping[str, Any], titles: Mapping[str, str]) -> list[tuple[str, str, float]]:
+    if "check" not in records or "audit" not in records or not records["check"].facts["noise"]:
+        return []
+    names = [titles.get(name, name) for name in records["audit"].facts["classes"]]
+    return rates.overlaps(names, records["check"].facts["noise"])
 
 
 def _noise(records: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any] | None:

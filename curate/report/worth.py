@@ -67,7 +67,7 @@ def outlook(queue: pl.DataFrame, view: CleanView, *, following: int = 100) -> Ou
     judged = _in_order(queue, view)
     if judged is None:
         return None
-    worth, known, strata = judged
+    worth, known, strata, _ = judged
     reviewed = int((known != UNDECIDED).sum())
     length = min(following, len(worth) - reviewed)
     now = expect(worth, known, k=reviewed, strata=strata)
@@ -80,10 +80,19 @@ def outlook(queue: pl.DataFrame, view: CleanView, *, following: int = 100) -> Ou
     )  # fmt: skip
 
 
+def calibrated(queue: pl.DataFrame, view: CleanView) -> dict[str, float]:
+    """Path to the chance that its label is wrong, corrected by what was decided; 0 or 1 where it was decided."""
+    judged = _in_order(queue, view)
+    if judged is None:
+        return {}
+    worth, known, strata, paths = judged
+    return dict(zip(paths, expect(worth, known, k=0, strata=strata).p_wrong.tolist(), strict=True))
+
+
 def _in_order(
     queue: pl.DataFrame, view: CleanView
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]] | None:
-    """Worth, verdict and stratum of each judged image: those that were looked at first, then by rank."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], list[str]] | None:
+    """Worth, verdict, stratum and path of each judged image: those that were looked at first, then by rank."""
     judged = queue.sort("rank").filter(pl.col("p_wrong").is_not_null())
     if not judged.height:
         return None
@@ -92,7 +101,8 @@ def _in_order(
     order = np.argsort(known == UNDECIDED, kind="stable")
     other = judged["checks"].list.eval(pl.element().is_in(LABEL_CHECKS).not_()).list.any().to_numpy()
     # The worth of an image includes that it is off topic, or under two labels: those are errors too.
-    return judged["worth"].to_numpy()[order], known[order], other.astype(np.int64)[order]
+    paths = [judged["path"][int(n)] for n in order]
+    return judged["worth"].to_numpy()[order], known[order], other.astype(np.int64)[order], paths
 
 
 def expectations(queue: pl.DataFrame, view: CleanView) -> tuple[Expectation, Expectation, int] | None:
@@ -100,6 +110,6 @@ def expectations(queue: pl.DataFrame, view: CleanView) -> tuple[Expectation, Exp
     judged = _in_order(queue, view)
     if judged is None:
         return None
-    worth, known, strata = judged
+    worth, known, strata, _ = judged
     reviewed = int((known != UNDECIDED).sum())
     return expect(worth, k=reviewed, strata=strata), expect(worth, known, k=reviewed, strata=strata), reviewed

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import _thread
-import gzip
 import hashlib
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -288,7 +286,12 @@ def test_the_same_bytes_are_kept_once_for_each_class(server: Any, scraping: Any,
 
 
 def test_ctrl_c_records_what_is_done_and_the_next_run_goes_on(server: Any, scraping: Any, make_picture: Any) -> None:
-    listed = [server.fixed(f"/img/{n}", make_picture(n)) for n in range(80)]
+    def later(n: int) -> str:
+        body = make_picture(n)
+        server.routes[f"/img/{n}"] = lambda handler: (time.sleep(0.03), handler.reply(200, body))
+        return f"{server.base}/img/{n}"
+
+    listed = [later(n) for n in range(80)]
     whole = scraping("whole").lists(*listed)
     whole.run()
     data = scraping("torn").lists(*listed)

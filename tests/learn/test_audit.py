@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from curate.checks import Tables
 from curate.checks.labels import LABEL_ERROR
 from curate.checks.labels import check as check_labels
-from curate.config import Spec, parse_spec
+from curate.config import AuditSpec, Spec, parse_spec
 from curate.errors import InputError
 from curate.learn.audit import Audit, audit, fold_groups, resolve_mode
 from curate.learn.backbones import device
 from curate.schema import EMBEDDINGS, GROUPS, PREDICTIONS, validate
 
 CLASSES = ("disc", "bars", "cross")
+REPEATS = AuditSpec().repeats
 SPEC = """
 [audit]
 image_size = 64
@@ -181,12 +183,17 @@ def test_embeddings_of_an_earlier_time_are_taken_over(desk: Desk) -> None:
 
 def test_an_interrupted_audit_goes_on_at_the_fold_it_was_at(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = desk.run("probe")
-    for file in (desk.workspace.cache / "folds").iterdir():
-        file.unlink() if file.name.endswith("-2.npy") else None
-    kept = {p.name: p.stat().st_mtime_ns for p in (desk.workspace.cache / "folds").iterdir()}
-    assert len(kept) == 2
+    for file in (desk.workspace.cache / "folds").rglob("*-2.npy"):
+        file.unlink()
+
+    def times() -> dict[Path, int]:
+        return {p: p.stat().st_mtime_ns for p in (desk.workspace.cache / "folds").rglob("*.npy")}
+
+    kept = times()
+    assert len(kept) == 2 * REPEATS
     assert desk.run("probe").predictions.equals(whole.predictions)
-    assert kept.items() <= {p.name: p.stat().st_mtime_ns for p in (desk.workspace.cache / "folds").iterdir()}.items()
+    assert kept.items() <= times().items()
+    assert len(times()) == 3 * REPEATS
 
 
 def test_another_label_is_another_prediction_and_the_order_of_rows_is_not(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.checks.posterior import UNLABELLED, rescale
+from curate.checks.posterior import UNLABELLED
 from curate.errors import InputError
 from curate.learn.out_of_fold import make_folds, out_of_fold, probe
 
@@ -149,38 +149,6 @@ def test_what_the_result_depends_on_makes_it_anew_and_the_old_goes(tmp_path: Pat
         out_of_fold(now, folds, 3, again, store=tmp_path, key=key)
         assert len(again.calls) == 4
         assert len(list(tmp_path.glob("fold-*.npy"))) == 4
-
-
-# -- saying what they mean
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_probabilities_that_were_too_sure_or_too_shy_are_scaled_back(temperature: float) -> None:
-    rng = np.random.default_rng(0)
-    logits = 2 * rng.normal(size=(5000, 3))
-    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = (honest.cumsum(axis=1) > rng.random((5000, 1))).argmax(axis=1)
-    bent = honest ** (1 / temperature)
-    bent /= bent.sum(axis=1, keepdims=True)
-    labels[::4] = UNLABELLED
-    scaled, found = rescale(labels, bent.astype(np.float32))
-    assert found == pytest.approx(1 / temperature, rel=0.1)
-    assert np.abs(scaled - honest).max() < 0.05
-    assert (scaled.argmax(axis=1) == bent.argmax(axis=1)).all()
-    assert (scaled.dtype, scaled.sum(axis=1)) == (np.float32, pytest.approx(np.ones(5000), abs=1e-5))
-
-
-def test_scaling_does_not_depend_on_order_and_takes_certain_predictions() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(-1, 3, 60)
-    probs = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 60)]
-    scaled, temperature = rescale(labels, probs)
-    assert np.isfinite(scaled).all()
-    assert temperature > 2, "a model that is sure and wrong was too sure"
-    order = rng.permutation(60)
-    again, same = rescale(labels[order], probs[order])
-    assert same == pytest.approx(temperature, rel=1e-3)
-    assert again == pytest.approx(scaled[order], abs=1e-3)
 
 
 # -- the probe

@@ -59,7 +59,7 @@ def has_labels(body: bytes) -> bool:
         (True, False)
     """
     if body.startswith(_PARQUET):
-        return "label" in {name.lower() for name in pl.read_parquet_schema(io.BytesIO(body))}
+        return "label" in _frame(body, "given").columns
     first = next((line for line in body.splitlines() if line.strip() and not line.startswith(b"#")), b"")
     return b"://" not in first
 
@@ -79,14 +79,17 @@ def _text(body: bytes | str, url: str) -> list[dict[str, str]]:
 
 
 def _parquet(body: bytes, url: str) -> list[dict[str, str]]:
+    return _rows(_frame(body, url).iter_rows(named=True))
+
+
+def _frame(body: bytes, url: str) -> pl.DataFrame:
     try:
         table = pl.read_parquet(io.BytesIO(body))
         table.columns = _named(url, table.columns)
-        texts = table.select(pl.col(name).cast(pl.String) for name in _COLUMNS if name in table.columns)
+        return table.select(pl.col(name).cast(pl.String) for name in _COLUMNS if name in table.columns)
     except pl.exceptions.PolarsError as error:
         msg = f"the list of URLs {url} cannot be read as Parquet: {error}. Write it again."
         raise InputError(msg) from error
-    return _rows(texts.iter_rows(named=True))
 
 
 def _named(url: str, columns: Iterable[str]) -> list[str]:
