@@ -2,10 +2,10 @@
 
     python benchmarks/duplicate_quality.py --images DIR [--glyphs DIR] [--limit N] [--peers-python PYTHON]
 
-A transformation is found where its picture is in one group with the original (for the peers: in one set, or named as its
-duplicate). Precision is over all pairs of one group (peers: all pairs they name): the share that come from one original.
-`crop_6` and `crop_12` take so many percent of width and height off each side. `--glyphs` does the same on plain
-pictures whose hashes collide, by default the trusted holdout of the bundled sample.
+A transformation is found where its picture is in one group with the original (for the peers: in one set, or named as
+its duplicate). Precision is over all pairs of one group (peers: all pairs they name): the share that come from one
+original. `crop_6` and `crop_12` take so many percent of width and height off each side. `--glyphs` does the same on
+plain pictures whose hashes collide, by default the trusted holdout of the bundled sample.
 """
 
 from __future__ import annotations

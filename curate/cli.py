@@ -399,20 +399,44 @@ def measure(name: Name, runner: Runner = RunnerOption.local, json: Json = False)
 
 
 @app.command()
-def dedupe(name: Name, runner: Runner = RunnerOption.local, json: Json = False) -> None:
+def dedupe(
+    name: Name,
+    thorough: Annotated[
+        bool | None,
+        typer.Option(
+            "--thorough/--no-thorough",
+            help="also crops, turns, mirror images, frames, captions, watermarks; remembered for this data set",
+        ),
+    ] = None,
+    runner: Runner = RunnerOption.local,
+    json: Json = False,
+) -> None:
     """Group exact and near-duplicates, each candidate verified on its pixels."""
     with _dataset(name, json=json, runner=runner) as dataset:
-        record = dataset.dedupe()
+        record = dataset.dedupe(thorough=thorough)
         found = dataset.findings
     if json:
         _json(record)
         return
     _say(_told(record))
-    for check, n in sorted(found["check"].value_counts().iter_rows()):
-        if check.startswith(("duplicates", "leakage")):
+    # What contradicts a label or spoils the holdout comes first.
+    order = ("duplicates:conflict", "leakage", "duplicates:exact", "duplicates:near", "duplicates:orphan")
+    named = dict(found["check"].value_counts().iter_rows())
+    for check in order:
+        if n := named.get(check):
             _say(f"  {n:>6}  {check}")
-    _say(f"Look: curate contact-sheet {name} --check duplicates:near   "
-         f"Drop them: curate decide {name} --accept duplicates:near")  # fmt: skip
+            examples = found.filter(found["check"] == check).head(3)
+            for path, reason in examples.select("path", "reason").iter_rows():
+                _say(f"            {path}: {reason}")
+    if not any(check in named for check in order):
+        _say("No duplicates." + ("" if record.facts.get("thorough") else f" Look harder: curate dedupe {name} --thorough"))
+        return
+    kinds = [check for check in order[2:4] if check in named]
+    _say("Nothing was dropped." + (" Suggestions:" if kinds else ""))
+    for check in kinds:
+        _say(f"  curate contact-sheet {name} --check {check}   look, then   curate decide {name} --accept {check}")
+    if "duplicates:conflict" in named:
+        _say(f"  curate review {name}   which label is right, or neither")
 
 
 @app.command()

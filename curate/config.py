@@ -74,6 +74,8 @@ class DedupeSpec(Section):
 
     max_distance: int = Field(default=10, ge=0, le=16, description="bits of phash that a candidate may differ by")
     min_similarity: Fraction = Field(default=0.90, description="pixel correlation that makes a candidate a duplicate")
+    thorough: bool = Field(default=False, description="also crops, turns, mirror images, frames, captions, watermarks")
+    min_aligned: Fraction = Field(default=0.65, description="similarity after alignment, where it is thorough")
     keeper: tuple[Literal["largest", "sharpest", "first"], ...] = ("largest", "sharpest", "first")
 
 

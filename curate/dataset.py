@@ -221,10 +221,12 @@ class Dataset:
         with self.workspace.stage_lock("measure"):
             return pipeline.run_measure(self.workspace, runner=self.runner, progress=self.progress)
 
-    def dedupe(self) -> StageRecord:
+    def dedupe(self, *, thorough: bool | None = None) -> StageRecord:
         """Group exact and near-duplicates, and write what the checks on tables find so far."""
         with self.workspace.stage_lock("dedupe"):
-            made = pipeline.run_dedupe(self.workspace, runner=self.runner, progress=self.progress)
+            made = pipeline.run_dedupe(
+                self.workspace, thorough=thorough, runner=self.runner, progress=self.progress
+            )
             pipeline.run_checks(self.workspace, progress=self.progress)
             return made
 

@@ -20,6 +20,7 @@ from curate import checks, decisions, manifest, measure, neighbours, proof, queu
 from curate.checks import duplicates, labels, leakage, outliers, quality
 from curate.config import Spec
 from curate.errors import DataCorrupt, InputError, StageNotReady
+from curate.neighbours.thorough import thorough_candidates
 from curate.resolve import CleanView, resolve
 from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
@@ -184,10 +185,22 @@ def run_measure(workspace: Workspace, *, runner: RunnerName = "local", progress:
     return run_stage(workspace, "measure", [there], ["features"], work)
 
 
-def run_dedupe(workspace: Workspace, *, runner: RunnerName = "local", progress: Progress = quiet) -> StageRecord:
-    """Groups of exact and near-duplicates."""
+def run_dedupe(
+    workspace: Workspace, *, thorough: bool | None = None, runner: RunnerName = "local", progress: Progress = quiet
+) -> StageRecord:
+    """Groups of exact and near-duplicates.
+
+    Args:
+        workspace: the data set.
+        thorough: also crops, turns and the like; None: as the spec says, or as it was asked for the last time.
+        runner: where it runs.
+        progress: told how far it is.
+    """
     measured = run_measure(workspace, runner=runner, progress=progress)
     spec = workspace.spec()
+    if thorough is None:
+        known = records(workspace).get("dedupe")
+        thorough = spec.dedupe.thorough or (known is not None and bool(known.facts.get("thorough")))
     images = workspace.read_table("manifest")
     folded = decisions.fold(decisions.read(workspace.decisions), images)
     distinct = sorted(
@@ -200,18 +213,53 @@ def run_dedupe(workspace: Workspace, *, runner: RunnerName = "local", progress: 
             features, workspace.root, spec.dedupe.max_distance,
             progress=lambda done, total: progress("dedupe", "pairs compared", done, total),
         )  # fmt: skip
+        if thorough:
+            vectors = _embedded(workspace, images.filter(pl.col("status") == "ok"), spec, runner, progress)
+            found = thorough_candidates(
+                features, workspace.root, found, runner=get_runner(runner), embeddings=vectors,
+                min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
+                progress=lambda what, done, total: progress("dedupe", what, done, total),
+            )  # fmt: skip
         table = neighbours.group_table(
-            images, features, found, min_similarity=spec.dedupe.min_similarity, keeper=spec.dedupe.keeper,
-            distinct=distinct,
+            images, features, found, min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
+            keeper=spec.dedupe.keeper, distinct=distinct,
         )  # fmt: skip
         workspace.write_table("groups", table)
-        return {"pairs": len(found), "groups": table["group"].n_unique(), "images": table.height}
+        groups = table["group"].n_unique()
+        return {"pairs": len(found), "groups": groups, "images": table.height, "thorough": thorough}
 
     inputs = [
         measured.tables["features"], images.select("path", "obtained", "status").rows(),
-        spec.dedupe.model_dump(mode="json"), distinct,
+        spec.dedupe.model_dump(mode="json"), distinct, thorough,
     ]  # fmt: skip
     return run_stage(workspace, "dedupe", inputs, ["groups"], work)
+
+
+def _embedded(
+    workspace: Workspace, images: pl.DataFrame, spec: Spec, runner: RunnerName, progress: Progress
+) -> pl.DataFrame:
+    """Embeddings of the audit's backbone; the audit takes over those that are kept."""
+    from curate.learn.backbones import load_backbone
+    from curate.learn.cache import decoded
+    from curate.learn.embed import embed
+
+    options = spec.audit
+    tag = f"{options.backbone}@{options.image_size}"
+    if options.weights:
+        tag += "+" + file_digest(Path(options.weights))[:8]
+    images = images.sort("path")
+    pixels = decoded(
+        workspace, images, options.image_size, runner=get_runner(runner),
+        progress=lambda done, total: progress("dedupe", "decoding", done, total),
+    )  # fmt: skip
+    vectors = embed(
+        images, pixels, load_backbone(options.backbone, weights=options.weights), tag=tag,
+        previous=optional(workspace, "embeddings"),
+        progress=lambda done, total: progress("dedupe", "embedding", done, total),
+    )  # fmt: skip
+    if not workspace.has_table("embeddings"):
+        workspace.write_table("embeddings", vectors)
+    return vectors
 
 
 def run_audit(

@@ -33,7 +33,12 @@ def turned(greys: NDArray[Any], how: int) -> NDArray[Any]:
 
 
 def similarity(
-    a: NDArray[np.uint8], b: NDArray[np.uint8], aspect_a: NDArray[np.floating], aspect_b: NDArray[np.floating]
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    aspect_a: NDArray[np.floating],
+    aspect_b: NDArray[np.floating],
+    *,
+    inner: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """How alike pairs of pictures are where they show the same, after the best alignment.
 
@@ -42,18 +47,21 @@ def similarity(
         b: (N, 64, 64) greys.
         aspect_a: (N,) width over height of the pictures before they were made square.
         aspect_b: (N,).
+        inner: (N, 64, 64) each, the places that are judged; a frame around both says nothing of what it holds.
 
     Returns:
         `(similarity, orientation)`: (N,) means of the correlation of blocks, weighted by how much they show, 0 to 1; 0
-        where less than two fifths overlap or the axes would be stretched apart; and (N,) orientations of `b`, see `turned`.
+        where less than two fifths overlap or the axes would be stretched apart; and (N,) orientations of `b`,
+        see `turned`.
 
     Example:
-        >>> picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+        >>> picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
         >>> score, how = similarity(picture, picture[:, :, ::-1], np.ones(1), np.ones(1))
         >>> round(float(score[0]), 2), int(how[0])
         (1.0, 4)
     """
     n = len(a)
+    inner_a, inner_b = inner or (np.ones(a.shape, dtype=bool), np.ones(b.shape, dtype=bool))
     near = _orientations(a.astype(np.float32), b.astype(np.float32))
     best, orientation = np.zeros(n), np.zeros(n, dtype=np.int64)
     likely = near >= np.sort(near, axis=1)[:, -2:-1]
@@ -61,7 +69,9 @@ def similarity(
     for how in range(8):
         if len(rows := np.flatnonzero(likely[:, how])):
             other = 1 / aspect_b[rows] if how % 2 else aspect_b[rows]
-            score = _aligned(a[rows], np.ascontiguousarray(turned(b[rows], how)), np.log(aspect_a[rows] / other))
+            x, y = a[rows].astype(np.float32), np.ascontiguousarray(turned(b[rows], how), dtype=np.float32)
+            masks = inner_a[rows].astype(np.float32), np.ascontiguousarray(turned(inner_b[rows], how), dtype=np.float32)
+            score = _aligned(x, y, masks, np.log(aspect_a[rows] / other))
             better = score > best[rows]
             best[rows[better]], orientation[rows[better]] = score[better], how
     return best, orientation
@@ -88,9 +98,8 @@ def _correlation(x: Stack, y: Stack) -> NDArray[np.float32]:
     return np.asarray((x * y).sum(axis=(1, 2)) / np.maximum(scale, 1e-6))
 
 
-def _aligned(a: NDArray[np.uint8], b: NDArray[np.uint8], stretch: NDArray[np.floating]) -> NDArray[np.float64]:
+def _aligned(x: Stack, y: Stack, inner: tuple[Stack, Stack], stretch: NDArray[np.floating]) -> NDArray[np.float64]:
     """Similarity of pairs of one orientation; `stretch` is the logarithm of their shapes' quotient."""
-    x, y = a.astype(np.float32), b.astype(np.float32)
     n = len(x)
     still = np.zeros((n, 4), dtype=np.float32)
     p = _descend(np.concatenate([start + still for start in _STARTS]), np.tile(x, (3, 1, 1)), np.tile(y, (3, 1, 1)), 16)
@@ -99,7 +108,7 @@ def _aligned(a: NDArray[np.uint8], b: NDArray[np.uint8], stretch: NDArray[np.flo
     fit = _by_blocks(small, warped, valid, 4)
     p = p.reshape(3, n, 4)[fit.reshape(3, n).argmax(axis=0), np.arange(n)]  # what fits best goes on
     p = _descend(_descend(p, x, y, 32), x, y, 64)
-    return np.maximum(_score(p, x, y, stretch), _score(still, x, y, stretch))
+    return np.maximum(_score(p, x, y, inner, stretch), _score(still, x, y, inner, stretch))
 
 
 def _descend(p: Stack, x: Stack, y: Stack, side: int) -> Stack:
@@ -110,12 +119,15 @@ def _descend(p: Stack, x: Stack, y: Stack, side: int) -> Stack:
     return p
 
 
-def _score(p: Stack, x: Stack, y: Stack, stretch: NDArray[np.floating]) -> NDArray[np.float64]:
-    warped, valid, _ = _warp(p, y)
+def _score(
+    p: Stack, x: Stack, y: Stack, inner: tuple[Stack, Stack], stretch: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    warped, judged, valid, _ = _warp(p, y, inner[1])
     # A pixel of `x` is exp(p) pixels of `y` on each axis, in units of their own sides.
     fits = np.abs(p[:, 1] - p[:, 3] - stretch) <= _MAX_STRETCH
     overlap = valid.mean(axis=(1, 2)) * np.minimum(1, np.exp(p[:, 1] + p[:, 3]))
-    return np.where(fits & (overlap >= _MIN_OVERLAP), _by_blocks(x, warped, valid), 0.0)
+    judged = valid * inner[0] * (judged > 0.99)
+    return np.where(fits & (overlap >= _MIN_OVERLAP), _by_blocks(x, warped, judged), 0.0)
 
 
 def _hats(shift: Stack, scale: Stack, side: int) -> tuple[Stack, NDArray[np.bool_], Stack]:
@@ -155,7 +167,7 @@ def _step(p: Stack, a: Stack, b: Stack, slope_x: Stack, slope_y: Stack) -> Stack
     damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] / 4 + 1e-6
     right = weighted @ residual.reshape(len(a), -1, 1)
     move = np.linalg.solve(normal + damping * np.eye(4), right.astype(np.float64))[:, :, 0]
-    return np.clip(p + np.clip(move, -0.15, 0.15), -0.45, 0.45).astype(np.float32)
+    return np.asarray(np.clip(p + np.clip(move, -0.15, 0.15), -0.45, 0.45), dtype=np.float32)
 
 
 def _residual(a: Stack, seen: Stack, weight: Stack) -> tuple[Stack, Stack]:
@@ -177,11 +189,14 @@ def _by_blocks(a: Stack, b: Stack, valid: Stack, size: int = _BLOCK) -> NDArray[
         parts = x.reshape(n, per, size, per, size).transpose(0, 1, 3, 2, 4)
         return np.asarray(parts.reshape(n, per * per, -1))
 
-    inside = blocks(valid).mean(axis=2) > 0.75
+    mask = blocks(valid)
+    count = np.maximum(mask.sum(axis=2, keepdims=True), 1)
+    inside = mask.mean(axis=2) > 0.5
     x, y = blocks(a), blocks(b)
-    x, y = x - x.mean(axis=2, keepdims=True), y - y.mean(axis=2, keepdims=True)
-    power_x, power_y = (x * x).mean(axis=2), (y * y).mean(axis=2)
-    alike = (x * y).mean(axis=2) / (np.sqrt(power_x * power_y) + 4.0)  # two grey levels squared are noise
+    x, y = ((z - (z * mask).sum(axis=2, keepdims=True) / count) * mask for z in (x, y))
+    share = count[:, :, 0]
+    power_x, power_y = (x * x).sum(axis=2) / share, (y * y).sum(axis=2) / share
+    alike = (x * y).sum(axis=2) / share / (np.sqrt(power_x * power_y) + 4.0)  # two grey levels squared are noise
     out = []
     for power in (power_x, power_y):
         weight = np.sqrt(power) * inside

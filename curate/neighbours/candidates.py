@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.neighbours.hamming import near_pairs
-from curate.neighbours.pixels import verify
+from curate.neighbours.pixels import same_pixels, verify
 
 MIN_ALIGNED = 0.65
 """The least similarity after alignment that makes a candidate a duplicate, see `alignment.similarity`."""
@@ -31,6 +31,13 @@ class Candidate:
     distance: int
     similarity: float
     aligned: bool = False
+    equal: bool = False
+    """The same pixels in other containers."""
+
+
+def passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> bool:
+    """Whether a candidate is a duplicate; what could not be compared is none."""
+    return candidate.similarity >= (min_aligned if candidate.aligned else min_similarity)  # NaN never is
 
 
 def candidates(
@@ -51,6 +58,7 @@ def candidates(
     rows = rows.sort(-(pl.col("width").cast(pl.Int64) * pl.col("height")), "path")
     hashes = rows["phash"].to_numpy()
     paths = rows["path"].to_list()
+    sizes = rows.select("width", "height").rows()
     aspect = np.log(rows["aspect"].to_numpy())
     distinct, inverse = np.unique(hashes, return_inverse=True)
     members: list[list[int]] = [[] for _ in distinct]
@@ -75,10 +83,11 @@ def candidates(
     for start in range(0, len(wanted), 256):
         part = wanted[start : start + 256]
         similar = verify([(root / paths[x], root / paths[y]) for x, y, _ in part])
-        found += [
-            Candidate(first=min(paths[x], paths[y]), second=max(paths[x], paths[y]), distance=d, similarity=float(s))
-            for (x, y, d), s in zip(part, similar, strict=True)
-        ]
+        for (x, y, d), s in zip(part, similar.tolist(), strict=True):
+            first, second = sorted((paths[x], paths[y]))
+            # A lossless copy has the same hash and shape; only what looks so is decoded in full.
+            equal = d == 0 and s > 0.9999 and sizes[x] == sizes[y] and same_pixels(root / first, root / second)
+            found.append(Candidate(first=first, second=second, distance=d, similarity=s, equal=equal))
         if progress:
             progress(min(start + 256, len(wanted)), len(wanted))
     return sorted(found, key=lambda c: (c.first, c.second))

@@ -8,15 +8,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from curate.neighbours.candidates import MIN_ALIGNED, Candidate
+from curate.neighbours.candidates import MIN_ALIGNED, Candidate, passes
 from curate.neighbours.graph import groups
 from curate.schema import GROUPS
 
 Keeper = Literal["largest", "sharpest", "first"]
-
-
-def _passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> bool:
-    return candidate.similarity >= (min_aligned if candidate.aligned else min_similarity)  # NaN never is
 
 
 def _reach(near: Mapping[str, Mapping[str, Candidate]], rank: Mapping[str, int]) -> dict[str, bool]:
@@ -55,7 +51,8 @@ def group_table(
     """Groups of duplicates: exact by bytes, near by verified pairs.
 
     Every member is itself near the group's representative: a chain of weak links is cut, the best image by the keeper
-    rule taking its direct neighbours first; where pictures were aligned, one that is near most others. The result does not depend on the order of rows.
+    rule taking its direct neighbours first; where pictures were aligned, the best of those that are near most others.
+    The result does not depend on the order of rows.
 
     Args:
         manifest: schema `MANIFEST`; unreadable images never group.
@@ -67,9 +64,9 @@ def group_table(
         distinct: pairs of paths that a person called not duplicates.
 
     Returns:
-        A table of schema `GROUPS`: images in a group of at least two. `kind` is `exact` where the bytes are those of
-        the representative (for the representative: where all members are exact). `distance` (bits) and `similarity`
-        are those to the representative.
+        A table of schema `GROUPS`: images in a group of at least two. `kind` is `exact` where the bytes or all pixels
+        are those of the representative (for the representative: where all members are exact). `distance` (bits) and
+        `similarity` are those to the representative.
     """
     facts = manifest.filter(pl.col("status") == "ok").join(
         features.select("path", "sharpness", pl.col("width").alias("w"), pl.col("height").alias("h")), on="path"
@@ -91,7 +88,7 @@ def group_table(
     for candidate in found:
         # A candidate speaks for all rows with its bytes.
         a, b = sha_of.get(candidate.first), sha_of.get(candidate.second)
-        if a is None or b is None or a == b or not _passes(candidate, min_similarity, min_aligned):
+        if a is None or b is None or a == b or not passes(candidate, min_similarity, min_aligned):
             continue
         near.setdefault(a, {})[b] = candidate
         near.setdefault(b, {})[a] = candidate
@@ -106,7 +103,8 @@ def group_table(
             (other, "exact", 0, 1.0) for other in rows_of[sha] if other != path
         ]
         for other_sha, candidate in near.get(sha, {}).items():
-            members += [(other, "near", candidate.distance, candidate.similarity) for other in rows_of[other_sha]]
+            kind = "exact" if candidate.equal else "near"
+            members += [(other, kind, candidate.distance, candidate.similarity) for other in rows_of[other_sha]]
         members = [m for m in members if m[0] not in taken and frozenset((path, m[0])) not in apart]
         if not members:
             continue

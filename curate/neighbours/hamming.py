@@ -103,7 +103,7 @@ def _scheme(n: int, width: int, limit: int) -> tuple[int, int]:
     def work(bands: int) -> float:
         agree = bands - limit
         bucket = n / 2 ** (agree * width / bands)
-        return float(comb(bands, agree)) * n * (2 * log2(n) + 2 * agree + 2 * bucket + 6 * bucket**0.5)
+        return float(comb(bands, agree) * n * (2 * log2(n) + 2 * agree + 2 * bucket + 6 * bucket**0.5))
 
     best = min(range(min(limit + 1, width), min(limit + 8, width) + 1), key=work)
     return best, best - limit

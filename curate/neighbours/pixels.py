@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.images import ImageFailure
+from curate.images import ImageFailure, load
 from curate.measure import load_grey
 
 _GREY_SIDE = 64
@@ -31,6 +31,15 @@ def correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     if min(x.std(), y.std()) < 0.5:
         return 1.0 if max(x.std(), y.std()) < 1 and abs(x_mean - y_mean) < 8 else 0.0
     return float(x @ y) / scale
+
+
+def same_pixels(first: Path, second: Path) -> bool:
+    """Whether two files hold the same picture, pixel by pixel; False where one cannot be read."""
+    try:
+        one, other = load(first), load(second)
+    except ImageFailure:
+        return False
+    return one.size == other.size and one.tobytes() == other.tobytes()
 
 
 def verify(files: Sequence[tuple[Path, Path]]) -> NDArray[np.float64]:

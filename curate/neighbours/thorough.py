@@ -7,7 +7,7 @@ any, is aligned and compared on pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 from curate.images import ImageFailure, load_with_header
 from curate.measure import phash
 from curate.neighbours.alignment import SIDE, similarity, turned
-from curate.neighbours.candidates import MIN_ALIGNED, Candidate
+from curate.neighbours.candidates import MIN_ALIGNED, Candidate, passes
 from curate.neighbours.graph import groups
 from curate.neighbours.hamming import near_pairs
 from curate.runner import Runner, cores
@@ -31,7 +31,7 @@ Box = tuple[float, float, float, float]
 MIN_SIMILARITY = 0.9
 WINDOW_DISTANCE = 6
 _BATCH = 128
-_MOST_COPIES = 8  # of one hash that are compared with one another: plain parts of pictures say nothing
+_MOST_COPIES = 24  # of one hash that are compared with one another: plain parts of pictures say nothing
 
 
 def _windows() -> tuple[Box, ...]:
@@ -59,19 +59,21 @@ class Views:
     Attributes:
         rows: (N,) their numbers.
         greys: (N, 64, 64).
+        inner: (N, 64, 64), what uniform margins surround.
         aspect: (N,) width over height.
         hashes: (N, 9 + windows): of the eight orientations, of the windows, of what uniform margins surround.
     """
 
     rows: NDArray[np.int64]
     greys: NDArray[np.uint8]
+    inner: NDArray[np.bool_]
     aspect: NDArray[np.float64]
     hashes: NDArray[np.uint64]
 
 
 def views(jobs: Sequence[tuple[int, str]]) -> Views:
     """Read pictures, given as (number, file), for comparing; those that cannot be read are left out."""
-    rows, greys, aspect, parts = [], [], [], []
+    rows, greys, inner, aspect, parts = [], [], [], [], []
     boxes = [(SIDE * left, SIDE * upper, SIDE * right, SIDE * lower) for left, upper, right, lower in WINDOWS]
     for number, file in jobs:
         try:
@@ -83,6 +85,7 @@ def views(jobs: Sequence[tuple[int, str]]) -> Views:
         whole = np.asarray(small.resize((32, 32), Image.Resampling.LANCZOS))
         rows.append(number)
         greys.append(np.asarray(small))
+        inner.append(_inner(margins, picture.size))
         aspect.append(picture.width / picture.height)
         parts += [turned(whole[None], how)[0] for how in range(8)]
         parts += [np.asarray(small.resize((32, 32), Image.Resampling.LANCZOS, box=box)) for box in boxes]
@@ -90,6 +93,7 @@ def views(jobs: Sequence[tuple[int, str]]) -> Views:
     hashes = phash(np.stack(parts)) if parts else np.empty(0, dtype=np.uint64)
     return Views(
         np.array(rows, dtype=np.int64), np.array(greys, dtype=np.uint8).reshape(-1, SIDE, SIDE),
+        np.array(inner, dtype=bool).reshape(-1, SIDE, SIDE),
         np.array(aspect, dtype=np.float64), hashes.reshape(-1, _SLOTS),
     )  # fmt: skip
 
@@ -112,6 +116,15 @@ def _inside_margins(grey: NDArray[np.uint8], tolerance: int = 24) -> tuple[int, 
     return left, upper, right, lower
 
 
+def _inner(box: tuple[int, int, int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The places that lie within the box and not at the edge of a frame."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    left, right = (round(SIDE * edge / size[0]) for edge in (box[0], box[2]))
+    upper, lower = (round(SIDE * edge / size[1]) for edge in (box[1], box[3]))
+    mask[upper + (upper > 0) : lower - (lower < SIDE), left + (left > 0) : right - (right < SIDE)] = True
+    return mask
+
+
 def by_windows(hashes: NDArray[np.uint64], max_distance: int = WINDOW_DISTANCE) -> set[tuple[int, int]]:
     """Pairs of pictures, as rows of `Views.hashes`, one of which is near the other or a window of it.
 
@@ -120,7 +133,7 @@ def by_windows(hashes: NDArray[np.uint64], max_distance: int = WINDOW_DISTANCE) 
     n, slots = hashes.shape
     owner, slot = np.divmod(np.arange(n * slots), slots)
     distinct, inverse = np.unique(hashes.ravel(), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
+    order = np.lexsort((slot, inverse))  # whole pictures first
     starts = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
     i, j, _ = near_pairs(distinct, max_distance)
     itself = np.arange(len(distinct))
@@ -163,7 +176,8 @@ def by_vectors(vectors: NDArray[np.floating], *, k: int = 12, seed: int = 0) -> 
 
 def thorough_candidates(
     features: pl.DataFrame, root: Path, known: Sequence[Candidate], *, runner: Runner,
-    embeddings: pl.DataFrame | None = None, progress: Progress = lambda *_: None,
+    embeddings: pl.DataFrame | None = None, min_similarity: float = MIN_SIMILARITY, min_aligned: float = MIN_ALIGNED,
+    progress: Progress = lambda *_: None,
 ) -> list[Candidate]:  # fmt: skip
     """The known candidates, and those that only alignment shows to be the same picture.
 
@@ -173,6 +187,8 @@ def thorough_candidates(
         known: what `candidates` found; its pairs are compared again only where they were not alike.
         runner: where pictures are read.
         embeddings: schema `EMBEDDINGS`, of some or all images; proposes further pairs.
+        min_similarity: of known candidates, and
+        min_aligned: of aligned ones, what makes them duplicates: these are compared with more of their kind.
         progress: called with (what, done, all).
     """
     rows = features.sort("path").unique("sha256", keep="first", maintain_order=True)
@@ -194,12 +210,12 @@ def thorough_candidates(
     alike = {(place_of[c.first], place_of[c.second]): c for c in known if {c.first, c.second} <= place_of.keys()}
     area = (rows["width"].cast(pl.Int64) * rows["height"]).gather(seen.rows.tolist()).to_list()
     for _ in range(2):  # what hangs together is compared with its largest: one of them will stand for all
-        settled = {pair for pair, c in alike.items() if c.similarity >= MIN_SIMILARITY or c.aligned}
+        settled = {pair for pair, c in alike.items() if c.similarity >= min_similarity or c.aligned}
         for c in _aligned(seen, sorted(pairs - settled), paths, progress):
             pair = place_of[c.first], place_of[c.second]
-            if pair not in alike or c.similarity >= MIN_ALIGNED:
+            if pair not in alike or c.similarity >= min_aligned:
                 alike[pair] = c
-        pairs = _completed(alike, area)
+        pairs = _completed([pair for pair, c in alike.items() if passes(c, min_similarity, min_aligned)], area)
     return sorted(alike.values(), key=lambda c: (c.first, c.second))
 
 
@@ -210,7 +226,8 @@ def _aligned(
 
     def compare(start: int) -> NDArray[np.float64]:
         x, y = wanted[start : start + _BATCH].T
-        return similarity(seen.greys[x], seen.greys[y], seen.aspect[x], seen.aspect[y])[0]
+        inner = seen.inner[x], seen.inner[y]
+        return similarity(seen.greys[x], seen.greys[y], seen.aspect[x], seen.aspect[y], inner=inner)[0]
 
     done = 0
     with ThreadPoolExecutor(cores()) as pool:
@@ -223,9 +240,8 @@ def _aligned(
             progress("pairs aligned", done, len(wanted))
 
 
-def _completed(alike: Mapping[tuple[int, int], Candidate], area: Sequence[int], hubs: int = 6) -> set[tuple[int, int]]:
+def _completed(edges: Sequence[tuple[int, int]], area: Sequence[int], hubs: int = 6) -> set[tuple[int, int]]:
     """Pairs of the largest of each connected set with all its others."""
-    edges = [p for p, c in alike.items() if c.similarity >= (MIN_ALIGNED if c.aligned else MIN_SIMILARITY)]
     first, second = np.array(edges, dtype=np.int64).reshape(-1, 2).T
     members: dict[int, list[int]] = {}
     number = groups((first, second), len(area))

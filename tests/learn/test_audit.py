@@ -108,10 +108,10 @@ def test_a_probe_predicts_what_the_pictures_show_and_finds_the_wrong_labels(desk
     assert right(desk, done) > 0.85
     tables = Tables(manifest=desk.images, predictions=done.predictions, classes=CLASSES)
     found = set(check_labels(tables, parse_spec("").checks).filter(check=LABEL_ERROR)["path"])
-    assert len(found & desk.wrong) >= 3
+    assert len(found & desk.wrong) >= 3, (found, desk.wrong, done.temperature)
     assert len(found - desk.wrong) <= 3
     assert {what for what, _, _ in desk.told} == {"decoding", "embedding", "predicting folds"}
-    assert ("predicting folds", 3, 3) in desk.told
+    assert ("predicting folds", 3 * REPEATS, 3 * REPEATS) in desk.told
 
 
 def test_fine_tuning_predicts_each_fold_by_a_model_of_its_own(desk: Desk) -> None:
