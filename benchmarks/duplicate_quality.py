@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
@@ -139,11 +140,27 @@ def ours(folder: Path, *, thorough: bool) -> Pairs:
     *_, (features, _) = measure(manifest, folder, runner=get_runner())
     found = candidates(features, folder, 10)
     if thorough:
-        found = thorough_candidates(features, folder, found, runner=get_runner())
+        found = thorough_candidates(features, folder, found, runner=get_runner(), embeddings=embedded(folder, names))
     table = group_table(manifest, features, found, min_similarity=0.9)
     return {
         pair for _, part in table.group_by("group") for pair in combinations(sorted(part["path"].to_list()), 2)
     }  # fmt: skip
+
+
+def embedded(folder: Path, names: list[str]) -> pl.DataFrame:
+    """Embeddings of the bundled backbone, as `curate dedupe --thorough` makes them."""
+    from curate.learn.backbones import load_backbone
+    from curate.learn.cache import square
+    from curate.learn.embed import features
+
+    backbone = load_backbone("efficientnet_lite0")
+    vectors = []
+    for start in range(0, len(names), 256):
+        squares = [np.asarray(square(load(folder / name, draft=160), 160)) for name in names[start : start + 256]]
+        vectors += list(features(backbone, np.stack(squares)))
+    array = pl.Series(np.concatenate(vectors), dtype=pl.Array(pl.Float32, backbone.features))
+    digests = [file_digest(folder / name) for name in names]
+    return pl.DataFrame({"path": names, "sha256": digests, "vector": array})
 
 
 def peer(code: str, python: str, folder: Path) -> Pairs | None:

@@ -429,7 +429,8 @@ def dedupe(
             for path, reason in examples.select("path", "reason").iter_rows():
                 _say(f"            {path}: {reason}")
     if not any(check in named for check in order):
-        _say("No duplicates." + ("" if record.facts.get("thorough") else f" Look harder: curate dedupe {name} --thorough"))
+        harder = "" if record.facts.get("thorough") else f" Look harder: curate dedupe {name} --thorough"
+        _say(f"No duplicates.{harder}")
         return
     kinds = [check for check in order[2:4] if check in named]
     _say("Nothing was dropped." + (" Suggestions:" if kinds else ""))

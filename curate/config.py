@@ -89,6 +89,9 @@ class ChecksSpec(Section):
     blurry: float = Field(default=0.0015, description="variance of the Laplacian at 128 px, brightness in 0 to 1")
     odd_aspect: float = Field(default=4.0, ge=1, description="longer side over shorter side")
     tiny: int = Field(default=32, ge=1, description="pixels of the shorter side")
+    greyscale: float = Field(default=0.01, description="mean spread of the channels, 0 to 1; see `unusual`")
+    mostly_border: Fraction = Field(default=0.6, description="share of the area in uniform margins; see `unusual`")
+    unusual: Fraction = Field(default=0.1, description="grey or framed pictures are told where at most this share is")
     confident_mistake: Fraction = 0.9
     ambiguous: tuple[Fraction, Fraction] = (0.5, 0.6)
     label_error: Fraction = Field(default=0.5, description="p_wrong from which a label is reported")

@@ -224,9 +224,7 @@ class Dataset:
     def dedupe(self, *, thorough: bool | None = None) -> StageRecord:
         """Group exact and near-duplicates, and write what the checks on tables find so far."""
         with self.workspace.stage_lock("dedupe"):
-            made = pipeline.run_dedupe(
-                self.workspace, thorough=thorough, runner=self.runner, progress=self.progress
-            )
+            made = pipeline.run_dedupe(self.workspace, thorough=thorough, runner=self.runner, progress=self.progress)
             pipeline.run_checks(self.workspace, progress=self.progress)
             return made
 

@@ -26,7 +26,7 @@ from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 2, "dedupe": 2, "audit": 3, "check": 2, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 2, "dedupe": 2, "audit": 3, "check": 3, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (
@@ -322,7 +322,8 @@ def run_checks(workspace: Workspace, *, progress: Progress = quiet) -> StageReco
     tables = [done[stage].tables for stage in ("measure", "dedupe", "audit") if stage in done]
     facts = images.select("path", "sha256", "label", "split", "status", "width", "height").rows()
     inputs = [
-        tables, facts, spec.checks.model_dump(mode="json"), spec.review.model_dump(mode="json"), spec.class_titles,
+        tables, facts, sorted(_orphans(workspace).items()), spec.checks.model_dump(mode="json"),
+        spec.review.model_dump(mode="json"), spec.class_titles,
         [check.__module__ for check in checks.base.installed()],
     ]  # fmt: skip
 
@@ -341,6 +342,13 @@ def run_checks(workspace: Workspace, *, progress: Progress = quiet) -> StageReco
     return run_stage(workspace, "check", inputs, ["findings", "queue"], work)
 
 
+def _orphans(workspace: Workspace) -> dict[str, str]:
+    """Images dropped in favour of one that is itself out or unreadable, and that one."""
+    view = clean_view(workspace)
+    followed = view.rows.filter(pl.col("path").is_in(list(view.orphans)))
+    return dict(followed.select("path", "in_favour_of").iter_rows())
+
+
 def tables_of(workspace: Workspace, spec: Spec) -> checks.Tables:
     """What checks see of a data set."""
     images = workspace.read_table("manifest")
@@ -353,6 +361,7 @@ def tables_of(workspace: Workspace, spec: Spec) -> checks.Tables:
         manifest=images, features=table("features", FEATURES.empty()), groups=table("groups", GROUPS.empty()),
         embeddings=table("embeddings", EMBEDDINGS.empty()), predictions=table("predictions", PREDICTIONS.empty()),
         classes=tuple(classes_of(spec, images)), titles=spec.class_titles,
+        orphans=_orphans(workspace),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from curate.decisions import LABEL, MEMBERSHIP, SPLIT, Decision, Folded
 ABOUT = {
     "duplicates:exact": "the same bytes as an image that stays",
     "duplicates:near": "nearly the same picture as an image that stays",
+    "duplicates:orphan": "dropped in favour of an image that is itself out",
     "duplicates:conflict": "the same picture under two labels",
     "leakage": "the same picture is in the holdout",
     "confident_mistake": "the model is sure of another class",
@@ -21,6 +22,8 @@ ABOUT = {
     "quality:low_information": "plain: next to nothing on it",
     "quality:blurry": "out of focus",
     "quality:tiny": "very few pixels",
+    "quality:greyscale": "grey among pictures in colour",
+    "quality:mostly_border": "a small picture in a wide frame",
     "quality:odd_aspect": "far longer than wide, or the other way round",
 }
 """What a finding of each check says."""

@@ -22,6 +22,7 @@ class Tables:
         manifest, features, groups, embeddings, predictions: see `curate.schema`.
         classes: class names, in the order of the columns of `probs`.
         titles: class name to what people read.
+        orphans: path to the image it was dropped in favour of, where that one is itself out or unreadable.
     """
 
     manifest: pl.DataFrame
@@ -31,6 +32,7 @@ class Tables:
     predictions: pl.DataFrame = field(default_factory=PREDICTIONS.empty)
     classes: tuple[str, ...] = ()
     titles: dict[str, str] = field(default_factory=dict)
+    orphans: dict[str, str] = field(default_factory=dict)
 
     def title(self, label: str | None) -> str:
         """What people read for a class."""

@@ -12,6 +12,7 @@ from curate.config import ChecksSpec
 EXACT = "duplicates:exact"
 NEAR = "duplicates:near"
 CONFLICT = "duplicates:conflict"
+ORPHAN = "duplicates:orphan"
 
 
 def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
@@ -19,17 +20,24 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
 
     `duplicates:exact` and `duplicates:near`: every member but the representative; the suggestion is the path that
     stays. `duplicates:conflict`: all members of a group with more than one label; at least one label is wrong, or the
-    image belongs to neither class.
+    image belongs to neither class. `duplicates:orphan`: images dropped in favour of one that is itself out or
+    unreadable.
     """
     judged = tables.judged().select("path", "label")
     rows = []
+    for path, keeper in sorted(tables.orphans.items()):
+        name = PurePosixPath(keeper).name
+        reason = f"dropped in favour of {name}, which is itself out or unreadable: keep one of them"
+        rows.append(finding(path, ORPHAN, 0.0, reason))
+    digest = dict(tables.manifest.select("path", "sha256").iter_rows())
     members = tables.groups.join(judged, on="path").sort("group", "path")
     for (group,), part in members.group_by("group", maintain_order=True):
         labels = sorted({label for label in part["label"].to_list() if label is not None})
         number = int(str(group))
         if len(labels) > 1:
             named = " and ".join(tables.title(label) for label in labels)
-            same = "the same bytes" if part["kind"].eq("exact").all() else "the same picture"
+            exact = len({digest.get(path) for path in part["path"]}) == 1
+            same = "the same bytes" if exact else "the same picture"
             for path, label in part.select("path", "label").iter_rows():
                 others = ", ".join(f"{PurePosixPath(p).name} ({tables.title(o)})"
                                    for p, o in part.select("path", "label").iter_rows() if o != label)  # fmt: skip
@@ -44,7 +52,8 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
                 continue
             name = PurePosixPath(keeper).name
             if kind == "exact":
-                reason = f"the same bytes as {name}, which stays"
+                same = "bytes" if digest.get(path) == digest.get(keeper) else "pixels"
+                reason = f"the same {same} as {name}, which stays"
                 rows.append(finding(path, EXACT, 0.0, reason, group=number, suggestion=keeper))
             else:
                 alike = f"{distance} of 64 hash bits differ, {similarity:.0%} alike"

@@ -15,6 +15,14 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
         rows.append(finding(path, "quality:unreadable", 0.0, f"cannot be read: {error}"))
     o = options
     judged = tables.judged().select("path").join(tables.features, on="path")
+    # A set of drawings or of scans is grey and has margins: only what stands out in its set is a finding.
+    # Where hardly anything can be seen, no colour can.
+    seen = pl.col("brightness").is_between(o.dark, o.bright) & (pl.col("contrast") >= 2 * o.low_contrast)
+    judged = judged.with_columns(
+        grey=(pl.col("colourfulness") < o.greyscale) & seen, framed=(pl.col("border") > o.mostly_border) & seen
+    )
+    most = o.unusual * judged.height
+    tell_grey, tell_framed = (judged[column].sum() <= most for column in ("grey", "framed"))
     for f in judged.sort("path").iter_rows(named=True):
         shorter = min(f["width"], f["height"])
         longer = max(f["width"], f["height"]) / shorter
@@ -31,6 +39,20 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
             ("low_information", f["entropy"], o.low_information, f["entropy"] < o.low_information, "bits of entropy"),
             ("blurry", f["sharpness"], o.blurry, f["sharpness"] < o.blurry, "sharpness"),
             ("tiny", shorter, o.tiny, shorter < o.tiny, "pixels on the shorter side"),
+            (
+                "greyscale",
+                f["colourfulness"],
+                o.greyscale,
+                f["grey"] and tell_grey,
+                "among pictures in colour, spread of the channels",
+            ),
+            (
+                "mostly_border",
+                1 - f["border"],
+                1 - o.mostly_border,
+                f["framed"] and tell_framed,
+                "share of the area inside uniform margins",
+            ),
             ("odd_aspect", 1 / longer, 1 / o.odd_aspect, longer > o.odd_aspect, "shorter over longer side"),
         ):
             if bad:

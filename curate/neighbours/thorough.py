@@ -157,13 +157,15 @@ def by_vectors(vectors: NDArray[np.floating], *, k: int = 12, seed: int = 0) -> 
     More than 128 dimensions are projected at random onto so many, which keeps near ones near.
     """
     x = np.asarray(vectors, dtype=np.float32)
+    if len(x) < 2:
+        return set()
     x = x - x.mean(axis=0)
     if x.shape[1] > 128:
         x = x @ np.random.default_rng(seed).standard_normal((x.shape[1], 128), dtype=np.float32)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     k = min(k, len(x) - 1)
     pairs: set[tuple[int, int]] = set()
-    for start in range(0, len(x) if k > 0 else 0, 1024):
+    for start in range(0, len(x), 1024):
         near = x[start : start + 1024] @ x.T
         near[np.arange(len(near)), np.arange(start, start + len(near))] = -np.inf
         found = np.argpartition(-near, k - 1, axis=1)[:, :k]

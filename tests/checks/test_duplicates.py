@@ -21,7 +21,9 @@ def found(manifest: pl.DataFrame, table: pl.DataFrame, **titles: str) -> list[tu
 
 
 def test_every_member_but_the_one_that_stays_is_suggested_to_go(manifest_of: Any) -> None:
-    manifest = manifest_of([{"path": p} for p in ("x/a.png", "x/b.png", "x/c.png", "x/d.png")])
+    same = {"x/b.png": "same", "x/c.png": "same"}
+    paths = ("x/a.png", "x/b.png", "x/c.png", "x/d.png")
+    manifest = manifest_of([{"path": p, "sha256": same.get(p, p)} for p in paths])
     table = groups(
         ("x/a.png", 7, "near", "x/b.png", 3, 0.9375), ("x/b.png", 7, "near", "x/b.png", 0, 1.0),
         ("x/c.png", 7, "exact", "x/b.png", 0, 1.0),
@@ -67,3 +69,18 @@ def test_a_label_that_only_an_unreadable_copy_carries_makes_no_conflict(manifest
     manifest = manifest_of([{"path": "a"}, {"path": "b"}, {"path": "c", "label": "x", "status": "unreadable"}])
     table = groups(*((p, 1, "exact", "a", 0, 1.0) for p in "abc"))
     assert found(manifest, table) == [("b", EXACT, 0.0, 1, "a")]
+
+
+def test_an_image_dropped_in_favour_of_one_that_is_out_is_told(manifest_of: Any) -> None:
+    tables = Tables(manifest=manifest_of([{"path": "a"}, {"path": "x/b.png"}]), orphans={"a": "x/b.png"})
+    rows = check(tables, ChecksSpec()).select("path", "check", "reason").rows()
+    assert rows == [
+        ("a", "duplicates:orphan", "dropped in favour of b.png, which is itself out or unreadable: keep one of them")
+    ]
+
+
+def test_copies_in_another_container_are_called_what_they_are(manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": "a", "sha256": "1"}, {"path": "b", "sha256": "2"}])
+    table = groups(("a", 1, "exact", "a", 0, 1.0), ("b", 1, "exact", "a", 0, 1.0))
+    reasons = check(Tables(manifest=manifest, groups=table), ChecksSpec())["reason"].to_list()
+    assert reasons == ["the same pixels as a, which stays"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from curate.checks import Tables
 from curate.checks.quality import check
@@ -13,7 +13,9 @@ from curate.config import ChecksSpec
 from curate.measure import measure
 from curate.runner.local import LocalRunner
 
-FAULTS = ("dark", "bright", "low_contrast", "low_information", "blurry", "tiny", "odd_aspect")
+FAULTS = (
+    "dark", "bright", "low_contrast", "low_information", "blurry", "tiny", "odd_aspect", "greyscale", "mostly_border",
+)  # fmt: skip
 
 
 def scene(seed: int, size: tuple[int, int] = (240, 160)) -> Image.Image:
@@ -41,6 +43,10 @@ def faulty(fault: str, seed: int) -> Image.Image:
         return image.filter(ImageFilter.GaussianBlur(9))
     if fault == "tiny":
         return image.resize((45, 30))
+    if fault == "greyscale":
+        return image.convert("L")
+    if fault == "mostly_border":
+        return ImageOps.expand(image, 140, (250, 20, 20))
     return image.resize((240, 40)).resize((480, 60))
 
 
@@ -68,7 +74,7 @@ def test_planted_faults_are_found_and_good_pictures_are_not_flagged(
         found = set(table.filter(check=f"quality:{fault}")["path"])
         assert wanted[fault] <= found, fault
     assert not wanted["good"] & set(table["path"])
-    for fault in ("tiny", "odd_aspect"):  # what does not come with another fault
+    for fault in ("tiny", "odd_aspect", "greyscale"):  # what does not come with another fault
         assert set(table.filter(check=f"quality:{fault}")["path"]) == wanted[fault]
 
 
@@ -113,3 +119,11 @@ def test_what_cannot_be_read_is_told_with_its_error(manifest_of: Any) -> None:
         ("a", "quality:unreadable", 0.0, "cannot be read: truncated: half"),
         ("b", "quality:unreadable", 0.0, "cannot be read: the file is not there"),
     ]
+
+
+def test_grey_or_framed_pictures_are_told_only_where_they_stand_out(manifest_of: Any, features_of: Any) -> None:
+    for column, value, fault in (("colourfulness", 0.0, "greyscale"), ("border", 0.8, "mostly_border")):
+        for many, told in ((1, 1), (2, 2), (3, 0)):
+            rows = [{"path": f"{n:02}"} | ({column: value} if n < many else {}) for n in range(20)]
+            tables = Tables(manifest=manifest_of([{"path": row["path"]} for row in rows]), features=features_of(rows))
+            assert check(tables, ChecksSpec()).filter(check=f"quality:{fault}").height == told
