@@ -2,8 +2,8 @@
 
     python benchmarks/large_run.py --n 200000 [--keep DIR]
 
-Pictures are coarse random patterns of 160 x 120 pixels; one in a hundred is an earlier one encoded again. Afterwards one
-in a hundred new pictures are added, and what bringing the data set up to date costs is told as a share of the first
+Pictures are coarse random patterns of 160 x 120 pixels; one in a hundred is an earlier one encoded again. Afterwards
+one in a hundred new pictures are added, and what bringing the data set up to date costs is told as a share of the first
 time. The last line is one JSON object.
 """
 
@@ -49,7 +49,7 @@ def generate(folder: Path, first: int, last: int) -> None:
 def run(home: Path, *arguments: str) -> tuple[float, float, str]:
     """Seconds and peak MiB of a verb with its workers, and what it printed."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "curate", *arguments]
+    command = [str(Path(sys.executable).parent / "curate"), *arguments]
     with (home / "out.txt").open("w+") as out:
         child = subprocess.Popen(command, cwd=home, stdout=out, stderr=subprocess.DEVNULL)
         peak = 0.0

@@ -3,6 +3,8 @@
 A stage that finished leaves a record in `tables/stages.json`: a digest of all it depends on, the digests of the
 tables it wrote, its seconds, and facts for the report. It is skipped while the first is the same and its tables are
 there. Every stage first brings those that it needs up to date, except obtaining images.
+
+Past 400 lines because what depends on what is easiest to follow on one page.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Keeper = Literal["largest", "sharpest", "first"]
 
 
 def _reach(near: Mapping[str, Mapping[str, Candidate]], rank: Mapping[str, int]) -> dict[str, bool]:
-    """Whether an image is near nearly as many of its connected set as any, where some were aligned.
+    """Whether an image is near as many of its connected set as any, where some were aligned.
 
     A frame around a picture makes it the largest, but a close crop has too little in common with it: what reaches
     most of the others comes first there.
@@ -32,10 +32,7 @@ def _reach(near: Mapping[str, Mapping[str, Candidate]], rank: Mapping[str, int])
         most[group] = max(most.get(group, 0), len(near[sha]))
         if any(candidate.aligned for candidate in near[sha].values()):
             aligned.add(group)
-    return {
-        sha: group not in aligned or len(near[sha]) >= 0.9 * most[group]
-        for sha, group in zip(shas, number, strict=True)
-    }
+    return {sha: group not in aligned or len(near[sha]) == most[group] for sha, group in zip(shas, number, strict=True)}
 
 
 def group_table(
@@ -51,7 +48,7 @@ def group_table(
     """Groups of duplicates: exact by bytes, near by verified pairs.
 
     Every member is itself near the group's representative: a chain of weak links is cut, the best image by the keeper
-    rule taking its direct neighbours first; where pictures were aligned, the best of those that are near most others.
+    rule taking its direct neighbours first; where pictures were aligned, the best of those that are near the most others.
     The result does not depend on the order of rows.
 
     Args:
