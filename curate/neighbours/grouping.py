@@ -48,8 +48,8 @@ def group_table(
     """Groups of duplicates: exact by bytes, near by verified pairs.
 
     Every member is itself near the group's representative: a chain of weak links is cut, the best image by the keeper
-    rule taking its direct neighbours first; where pictures were aligned, the best of those that are near the most others.
-    The result does not depend on the order of rows.
+    rule taking its direct neighbours first; where pictures were aligned, the best of those that are near the most
+    others. The result does not depend on the order of rows.
 
     Args:
         manifest: schema `MANIFEST`; unreadable images never group.
