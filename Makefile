@@ -3,6 +3,7 @@ PORT ?= 5151
 FORMAT ?= imagefolder
 TO ?= exports/$(DATASET)
 ARGS ?=
+BENCH ?= near_duplicates
 
 CURATE := .venv/bin/curate
 PYTHON_IN_VENV := .venv/bin/python
@@ -56,11 +57,8 @@ lint: setup ## ruff, mypy --strict and the layers between modules
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: setup ## measure speed against named peers
-	@for file in benchmarks/[a-z]*.py; do \
-		[ -e "$$file" ] || { echo 'no benchmarks yet'; break; }; \
-		echo "== $$file"; $(PYTHON_IN_VENV) "$$file" $(ARGS) || exit; \
-	done
+bench: setup ## measure against named peers: make bench BENCH=near_duplicates ARGS='--n 1000000'
+	$(PYTHON_IN_VENV) benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## remove caches and build leftovers; .venv, data sets and reports stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
