@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -302,8 +303,13 @@ def test_ctrl_c_records_what_is_done_and_the_next_run_goes_on(server: Any, scrap
         if len(events) == 10:
             _thread.interrupt_main()
 
-    with pytest.raises(KeyboardInterrupt):
-        data.run(progress=stop_at_ten)
+    # Started in the background, a process ignores SIGINT; this test is about one that does not.
+    before_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            data.run(progress=stop_at_ten)
+    finally:
+        signal.signal(signal.SIGINT, before_handler)
     done = len(data.attempts)
     assert not [f for f in data.files if ".tmp" in f]
     assert 10 <= done == len(data.files) == len(events) < 80
