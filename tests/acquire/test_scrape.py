@@ -3,10 +3,10 @@ from __future__ import annotations
 import _thread
 import hashlib
 import random
+import signal
 import subprocess
 import sys
 import threading
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
