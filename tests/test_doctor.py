@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from curate import doctor
 from curate.review import database
@@ -30,6 +31,13 @@ def test_a_package_that_is_missing_or_too_old_is_named(monkeypatch):
     assert not check.ok
     assert check.required
     assert check.found == f"numpy>=999 is wanted, {real('numpy')} is there; no-such-package>=1 is missing"
+
+
+def test_the_pinned_packages_install_on_the_oldest_python_that_is_supported():
+    for distribution in importlib.metadata.distributions():
+        wants = distribution.metadata.get("Requires-Python")
+        # A pin that wants 3.11.5 cannot be installed with the 3.11.2 of Debian 12.
+        assert not wants or "3.11.0" in SpecifierSet(wants), f"{distribution.metadata['Name']} wants Python {wants}"
 
 
 def test_a_torchvision_that_does_not_match_torch_is_told(monkeypatch):
