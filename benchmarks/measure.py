@@ -24,8 +24,9 @@ import polars as pl
 import psutil
 from PIL import Image
 
+from curate.figures import SIDE
 from curate.images import EXTENSIONS
-from curate.measure import SIDE, measure
+from curate.measure import measure
 from curate.runner import cores
 from curate.runner.local import LocalRunner
 from curate.schema import MANIFEST

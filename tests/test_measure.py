@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageFilter
 
+from curate.figures import SIDE, figures, measure_files
 from curate.images import load_with_header
-from curate.measure import SIDE, dhash, figures, load_grey, measure, measure_batch, pack, phash
+from curate.measure import dhash, load_grey, measure, pack, phash
 from curate.runner.local import LocalRunner
 from curate.schema import FEATURES, validate
 
@@ -50,12 +51,11 @@ def test_hashes_are_those_of_imagehash(tmp_path: Path, kind: str) -> None:
     for seed, size in enumerate(sizes * 3):
         files.append(tmp_path / f"{seed}.{kind}")
         scene(seed, size).save(files[-1], kind)
-    rows, failures = measure_batch([(file.name, "sha", str(file)) for file in files])
-    assert failures == []
-    for row, file in zip(rows, files, strict=True):
-        image = load_with_header(file, longer=SIDE)[0]  # as measured: JPEGs are decoded at a smaller scale
-        assert row["phash"] == number(imagehash.phash(image))
-        assert row["dhash"] == number(imagehash.dhash(image))
+    measured = measure_files([(file.name, "sha", str(file)) for file in files])
+    assert measured.failures == []
+    images = [load_with_header(file, longer=SIDE)[0] for file in files]  # as measured: JPEGs at a smaller scale
+    assert phash(measured.for_phash).tolist() == [number(imagehash.phash(image)) for image in images]
+    assert dhash(measured.for_dhash).tolist() == [number(imagehash.dhash(image)) for image in images]
 
 
 @given(hnp.arrays(np.uint8, (3, 32, 32)), hnp.arrays(np.uint8, (3, 8, 9)))
@@ -76,8 +76,8 @@ def test_a_hash_hardly_changes_with_size_and_encoding_and_much_with_content(tmp_
     image.save(tmp_path / "whole.png")
     image.resize((300, 200)).save(tmp_path / "small.jpg", quality=60)
     scene(1, (600, 400)).save(tmp_path / "other.png")
-    rows, _ = measure_batch([(name, "", str(tmp_path / name)) for name in ("whole.png", "small.jpg", "other.png")])
-    whole, small, other = (row["phash"] for row in rows)
+    measured = measure_files([(name, "", str(tmp_path / name)) for name in ("whole.png", "small.jpg", "other.png")])
+    whole, small, other = phash(measured.for_phash).tolist()
     assert (whole ^ small).bit_count() <= 4
     assert (whole ^ other).bit_count() >= 16
 
@@ -119,7 +119,7 @@ def test_blurring_lowers_sharpness_at_every_size(tmp_path: Path, seed: int) -> N
         image = scene(seed, size)
         image.save(tmp_path / "sharp.png")
         image.filter(ImageFilter.GaussianBlur(size[0] / 40)).save(tmp_path / "blurred.png")
-        (sharp, blurred), _ = measure_batch([(n, "", str(tmp_path / n)) for n in ("sharp.png", "blurred.png")])
+        (sharp, blurred), *_ = measure_files([(n, "", str(tmp_path / n)) for n in ("sharp.png", "blurred.png")])
         assert sharp["sharpness"] > 5 * blurred["sharpness"]
 
 

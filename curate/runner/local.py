@@ -35,14 +35,15 @@ class LocalRunner:
         # fork is unsafe once threads run (torch, polars), and the standard library's other ways run the main script of
         # whoever calls us again in every worker: loky starts clean processes without it.
         waiting: deque[Future[Result]] = deque()
-        with ProcessPoolExecutor(self.workers) as pool:
-            try:
-                for part in parts:
-                    waiting.append(pool.submit(function, part))
-                    if len(waiting) >= 2 * self.workers:
-                        yield waiting.popleft().result()
-                while waiting:
+        pool = ProcessPoolExecutor(self.workers)
+        try:
+            for part in parts:
+                waiting.append(pool.submit(function, part))
+                if len(waiting) >= 2 * self.workers:
                     yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            pool.shutdown(kill_workers=True)  # nobody waits for what they still do; to let them end takes half a second
