@@ -211,8 +211,9 @@ def run_dedupe(
 
     def work() -> dict[str, Any]:
         features = workspace.read_table("features")
+        memory = neighbours.Memory(workspace.cache)
         found = neighbours.candidates(
-            features, workspace.root, spec.dedupe.max_distance,
+            features, workspace.root, spec.dedupe.max_distance, runner=get_runner(runner), memory=memory,
             progress=lambda done, total: progress("dedupe", "pairs compared", done, total),
         )  # fmt: skip
         if thorough:
@@ -220,6 +221,7 @@ def run_dedupe(
             found = thorough_candidates(
                 features, workspace.root, found, runner=get_runner(runner), embeddings=vectors,
                 min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
+                cache=workspace.cache, memory=memory,
                 progress=lambda what, done, total: progress("dedupe", what, done, total),
             )  # fmt: skip
         table = neighbours.group_table(

@@ -8,6 +8,10 @@ from curate.neighbours.candidates import Candidate, candidates
 from curate.neighbours.graph import groups
 from curate.neighbours.grouping import Keeper, group_table
 from curate.neighbours.hamming import Pairs, near_pairs
+from curate.neighbours.memory import Memory
 from curate.neighbours.pixels import correlation, verify
 
-__all__ = ["Candidate", "Keeper", "Pairs", "candidates", "correlation", "group_table", "groups", "near_pairs", "verify"]
+__all__ = [
+    "Candidate", "Keeper", "Memory", "Pairs", "candidates", "correlation", "group_table", "groups", "near_pairs",
+    "verify",
+]  # fmt: skip

@@ -12,8 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.neighbours.hamming import near_pairs
-from curate.neighbours.pixels import same_pixels, verify
+from curate.neighbours.memory import Memory
+from curate.neighbours.pixels import verify
+from curate.runner import Runner, get_runner
 
+_BATCH = 256
 MIN_ALIGNED = 0.65
 """The least similarity after alignment that makes a candidate a duplicate, see `alignment.similarity`."""
 
@@ -41,8 +44,9 @@ def passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> b
 
 
 def candidates(
-    features: pl.DataFrame, root: Path, max_distance: int, *, progress: Callable[[int, int], None] | None = None
-) -> list[Candidate]:
+    features: pl.DataFrame, root: Path, max_distance: int, *, runner: Runner | None = None,
+    memory: Memory | None = None, progress: Callable[[int, int], None] | None = None,
+) -> list[Candidate]:  # fmt: skip
     """Pairs of different bytes whose phash is near and whose aspect is alike, with their similarity on pixels.
 
     One row per sha256 takes part, the first by path; identical bytes are `exact` without looking at pixels.
@@ -51,18 +55,48 @@ def candidates(
         features: schema `FEATURES`.
         root: folder that paths are relative to.
         max_distance: bits of phash, 0 to 16.
+        runner: where pictures are read; by default on all cores.
+        memory: what was compared before is not compared again.
         progress: called with (done, all).
     """
     rows = features.sort("path").unique("sha256", keep="first", maintain_order=True)
     # The largest first: they are likely to stand for their group, and so must meet all others.
     rows = rows.sort(-(pl.col("width").cast(pl.Int64) * pl.col("height")), "path")
-    hashes = rows["phash"].to_numpy()
-    paths = rows["path"].to_list()
-    sizes = rows.select("width", "height").rows()
+    pairs, distances = _proposed(rows, max_distance)
+    paths, digests = rows["path"].to_list(), rows["sha256"].to_list()
+    files = [str(root / path) for path in paths]
+    size = rows.select("width", "height").to_numpy()
+    memory = memory or Memory(None)
+    similarity, equal = memory.look_up(digests, pairs, aligned=False)
+    todo = np.flatnonzero(np.isnan(similarity))
+    # A lossless copy has the same hash and shape.
+    maybe = (distances[todo] == 0) & (size[pairs[todo, 0]] == size[pairs[todo, 1]]).all(axis=1)
+    jobs = [
+        (files[x], files[y], same) for (x, y), same in zip(pairs[todo].tolist(), maybe.tolist(), strict=True)
+    ]  # fmt: skip
+    done = 0
+    for part in (runner or get_runner()).map_batches(verify, jobs, size=_BATCH):
+        here = todo[done : done + len(part)]
+        similarity[here], equal[here] = [s for s, _ in part], [same for _, same in part]
+        memory.add(digests, pairs[here], similarity[here], equal[here], aligned=False)
+        done += len(part)
+        if progress:
+            progress(done, len(jobs))
+    memory.save()
+    found = []
+    told = zip(pairs.tolist(), distances.tolist(), similarity.tolist(), equal.tolist(), strict=True)
+    for (x, y), distance, alike, same in told:
+        first, second = sorted((paths[x], paths[y]))
+        found.append(Candidate(first=first, second=second, distance=distance, similarity=alike, equal=same))
+    return sorted(found, key=lambda c: (c.first, c.second))
+
+
+def _proposed(rows: pl.DataFrame, max_distance: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N, 2) places of pictures to compare, in order, and (N,) how many bits their hashes differ by."""
     aspect = np.log(rows["aspect"].to_numpy())
-    distinct, inverse = np.unique(hashes, return_inverse=True)
+    distinct, inverse = np.unique(rows["phash"].to_numpy(), return_inverse=True)
     members: list[list[int]] = [[] for _ in distinct]
-    for row, value in enumerate(inverse):
+    for row, value in enumerate(inverse.tolist()):
         members[value].append(row)
     wanted: list[tuple[int, int, int]] = []
     for rows_here in members:
@@ -71,26 +105,14 @@ def candidates(
             wanted += [(x, y, 0) for x, y in combinations(rows_here, 2)]
         else:
             hubs = _hubs(rows_here, aspect, 16)
-            wanted += [
-                (x, y, 0) for x, y in sorted({(min(h, r), max(h, r)) for h in hubs for r in rows_here if h != r})
-            ]
+            wanted += [(x, y, 0) for x, y in {(min(h, r), max(h, r)) for h in hubs for r in rows_here if h != r}]
     for a, b, distance in zip(*near_pairs(distinct, max_distance), strict=True):
         some = {(x, y) for x in _hubs(members[a], aspect, 8) for y in members[b][:64]}
         some |= {(x, y) for x in members[a][:64] for y in _hubs(members[b], aspect, 8)}
-        wanted += [(x, y, int(distance)) for x, y in sorted(some)]
-    wanted = [(x, y, d) for x, y, d in wanted if abs(aspect[x] - aspect[y]) < 0.12]
-    found: list[Candidate] = []
-    for start in range(0, len(wanted), 256):
-        part = wanted[start : start + 256]
-        similar = verify([(root / paths[x], root / paths[y]) for x, y, _ in part])
-        for (x, y, d), s in zip(part, similar.tolist(), strict=True):
-            first, second = sorted((paths[x], paths[y]))
-            # A lossless copy has the same hash and shape; only what looks so is decoded in full.
-            equal = d == 0 and s > 0.9999 and sizes[x] == sizes[y] and same_pixels(root / first, root / second)
-            found.append(Candidate(first=first, second=second, distance=d, similarity=s, equal=equal))
-        if progress:
-            progress(min(start + 256, len(wanted)), len(wanted))
-    return sorted(found, key=lambda c: (c.first, c.second))
+        wanted += [(x, y, int(distance)) for x, y in some]
+    table = np.array(sorted(wanted), dtype=np.int64).reshape(-1, 3)
+    table = table[np.abs(aspect[table[:, 0]] - aspect[table[:, 1]]) < 0.12]
+    return table[:, :2], table[:, 2]
 
 
 def _hubs(rows: Sequence[int], aspect: NDArray[np.floating], count: int) -> list[int]:

@@ -42,13 +42,21 @@ def same_pixels(first: Path, second: Path) -> bool:
     return one.size == other.size and one.tobytes() == other.tobytes()
 
 
-def verify(files: Sequence[tuple[Path, Path]]) -> NDArray[np.float64]:
-    """Similarity of each pair of files on their pixels; NaN where one cannot be read."""
-    cached = lru_cache(maxsize=512)(lambda file: load_grey(file, _GREY_SIDE))
-    out = np.full(len(files), np.nan)
-    for k, (first, second) in enumerate(files):
+def verify(pairs: Sequence[tuple[str, str, bool]]) -> list[tuple[float, bool]]:
+    """Compare pairs of files, given with whether their pixels may be equal.
+
+    Returns:
+        `(similarity, equal)` of each pair: the correlation of their greys at 64 px, NaN where one cannot be read; and
+        whether all pixels are equal, which only pairs that may be so and look so are decoded in full for.
+    """
+    seen = lru_cache(maxsize=512)(lambda file: load_grey(Path(file), _GREY_SIDE))
+    out = []
+    for first, second, maybe in pairs:
         try:
-            out[k] = correlation(cached(first), cached(second))
+            similarity = correlation(seen(first), seen(second))
         except ImageFailure:
+            out.append((float("nan"), False))
             continue
+        equal = maybe and similarity > 0.9999 and same_pixels(Path(first), Path(second))
+        out.append((similarity, equal))
     return out

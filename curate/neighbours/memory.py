@@ -1,0 +1,97 @@
+"""What earlier runs saw in pairs of pictures, so that a few new images do not cost the comparison of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.workspace import replacing
+
+VERSION = 1
+"""Raised when pictures are compared in another way, so that what was remembered is forgotten."""
+
+_COLUMNS = {
+    "first": pl.String, "second": pl.String, "aligned": pl.Boolean, "similarity": pl.Float32, "equal": pl.Boolean,
+}  # fmt: skip
+_KEY = ["first", "second", "aligned"]
+
+
+class Memory:
+    """Similarities by the SHA-256 of both files, kept in one file of the cache.
+
+    Args:
+        folder: of the cache; None remembers nothing beyond this run.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file = folder / f"pairs-{VERSION}.parquet" if folder else None
+        self._parts = [pl.DataFrame(schema=_COLUMNS)]
+        self._saved = time.monotonic()
+        self._pause = 30.0
+        self._fresh = False
+        if self.file and self.file.is_file():
+            try:
+                self._parts.append(pl.read_parquet(self.file).select(list(_COLUMNS)))
+            except (OSError, pl.exceptions.PolarsError):  # a cache that cannot be read is made anew
+                self.file.unlink(missing_ok=True)
+
+    def look_up(
+        self, digests: Sequence[str], pairs: NDArray[np.int64], *, aligned: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What is known of pairs of pictures.
+
+        Args:
+            digests: of all pictures.
+            pairs: (N, 2) places in `digests`.
+            aligned: compared after alignment, or as they are.
+
+        Returns:
+            `(similarity, equal)` of (N,) each; a similarity of NaN where nothing is known.
+        """
+        asked = self._keys(digests, pairs, aligned)
+        self._parts = [pl.concat(self._parts)]
+        known = asked.join(self._parts[0], on=_KEY, how="left", maintain_order="left")
+        return (
+            known["similarity"].fill_null(float("nan")).to_numpy(writable=True),
+            known["equal"].fill_null(value=False).to_numpy(writable=True),
+        )
+
+    def add(
+        self, digests: Sequence[str], pairs: NDArray[np.int64], similarity: NDArray[np.floating],
+        equal: NDArray[np.bool_], *, aligned: bool,
+    ) -> None:  # fmt: skip
+        """Remember pairs that `look_up` did not know; what could not be compared (NaN) is not remembered."""
+        seen = ~np.isnan(similarity)
+        part = self._keys(digests, pairs[seen], aligned).with_columns(
+            similarity=pl.Series(similarity[seen], dtype=pl.Float32), equal=pl.Series(equal[seen], dtype=pl.Boolean)
+        )
+        self._parts.append(part)
+        self._fresh |= part.height > 0
+        if time.monotonic() - self._saved >= self._pause:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new; `add` calls this now and then, so that a crash costs little."""
+        if not self.file or not self._fresh:
+            return
+        begin = time.monotonic()
+        self._parts = [pl.concat(self._parts)]
+        with replacing(self.file) as temporary:
+            self._parts[0].write_parquet(temporary, compression="zstd", statistics=False)
+        self._fresh = False
+        self._saved = time.monotonic()
+        self._pause = max(self._pause, 20 * (self._saved - begin))
+
+    @staticmethod
+    def _keys(digests: Sequence[str], pairs: NDArray[np.int64], aligned: bool) -> pl.DataFrame:
+        names = pl.Series(list(digests), dtype=pl.String)
+        one, other = names.gather(pairs[:, 0]), names.gather(pairs[:, 1])
+        turned = one > other
+        return pl.DataFrame({
+            "first": other.zip_with(turned, one), "second": one.zip_with(turned, other),
+        }).with_columns(aligned=pl.lit(aligned))  # fmt: skip
