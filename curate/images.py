@@ -29,6 +29,10 @@ EXTENSIONS = {
 
 FORMATS = tuple(name for name in EXTENSIONS if name != "MPO")  # the JPEG plugin opens MPO
 
+Mode = Literal["RGB", "L", "native"]
+
+_NEARLY_WHITE = 235
+
 FailureReason = Literal["empty", "html", "svg", "not_an_image", "truncated", "too_large", "corrupt", "unreadable_file"]
 
 
@@ -130,12 +134,13 @@ def _header(image: Image.Image) -> ImageHeader:
     return ImageHeader(format=image.format or "?", width=width, height=height, mode=image.mode, orientation=orientation)
 
 
-def load(source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int | None = None) -> Image.Image:
+def load(source: Path | bytes, *, mode: Mode = "RGB", draft: int | None = None) -> Image.Image:
     """Decode the first frame in full, turned as EXIF says, converted to `mode`.
 
     Args:
         source: a file, or the bytes of one.
-        mode: `RGB` (alpha laid on white) or `L`.
+        mode: `RGB` or `L`, alpha laid on white, or on black where what is seen is nearly white; or `native`: as it is,
+            but that one colour which stands for what is clear becomes alpha.
         draft: decode a JPEG at the smallest of its scales whose sides are at least this many pixels.
 
     Raises:
@@ -145,7 +150,7 @@ def load(source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int 
 
 
 def load_with_header(
-    source: Path | bytes, *, mode: Literal["RGB", "L"] = "RGB", draft: int | None = None, longer: int | None = None
+    source: Path | bytes, *, mode: Mode = "RGB", draft: int | None = None, longer: int | None = None
 ) -> tuple[Image.Image, ImageHeader]:
     """As `load`, and the header of the file, from one opening; with `longer`, the longer side alone must be so long."""
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "another library has switched on LOAD_TRUNCATED_IMAGES"
@@ -169,10 +174,17 @@ def _inside(size: tuple[int, int], longer: int) -> tuple[int, int]:
     return max(1, -(-longer * size[0] // most)), max(1, -(-longer * size[1] // most))
 
 
-def _convert(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
+def _laid_on_paper(rgba: Image.Image) -> Image.Image:
+    """Without alpha: on white, or on black where white would swallow what is seen, as of a white logo."""
+    seen = rgba.convert("L").histogram(rgba.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)))
+    paper = 0 if sum(seen) and sum(seen[_NEARLY_WHITE:]) > 0.98 * sum(seen) else 255
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (paper, paper, paper, 255)), rgba)
+
+
+def _convert(image: Image.Image, mode: Mode) -> Image.Image:
     if "transparency" in image.info and image.mode in {"1", "L", "P", "RGB"}:
         image = image.convert("RGBA")  # one colour or palette entry stands for what is clear
-    if image.mode == mode:
+    if mode in {image.mode, "native"}:
         return image.copy()
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
         # Pillow clips 16-bit greys to 255 when it converts them: scale them instead.
@@ -180,7 +192,5 @@ def _convert(image: Image.Image, mode: Literal["RGB", "L"]) -> Image.Image:
         top = 65535.0 if isinstance(high, float) and high > 255 else 255.0
         image = image.convert("F").point(lambda value: value * (255.0 / top)).convert("L")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
+        image = _laid_on_paper(image.convert("RGBA"))
     return image.convert("RGB").convert(mode) if image.mode == "CMYK" else image.convert(mode)

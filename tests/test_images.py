@@ -329,3 +329,15 @@ def test_many_threads_read_the_same() -> None:
     one = [load(body).tobytes() for body in bodies]
     with ThreadPoolExecutor(8) as pool:
         assert [image.tobytes() for image in pool.map(load, bodies)] == one
+
+
+def test_a_white_picture_on_nothing_is_laid_on_black_and_others_on_white():
+    for ink, paper in (((255, 255, 255), 0), ((250, 251, 252), 0), ((200, 0, 0), 255), ((0, 0, 0), 255)):
+        logo = Image.new("RGBA", (40, 40), (*ink, 0))
+        logo.paste((*ink, 255), (10, 10, 30, 30))
+        buffer = io.BytesIO()
+        logo.save(buffer, "PNG")
+        seen = load(buffer.getvalue())
+        assert seen.getpixel((0, 0)) == (paper,) * 3
+        assert seen.getpixel((20, 20)) == ink
+        assert load(buffer.getvalue(), mode="native").mode == "RGBA"
