@@ -6,6 +6,7 @@ Limits against decompression bombs are checked from the header, before a pixel i
 from __future__ import annotations
 
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from curate.errors import CurateError
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused as bombs: twice the limit at which Pillow warns."""
 
+MAX_BYTES = 2**29
+"""Pictures that would take more memory as they are decoded are refused: 134 million pixels in colour, which Pillow
+keeps in four bytes each. To convert one takes about as much again, and a worker per core does so."""
+
 EXTENSIONS = {
     "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "AVIF": ".avif", "TIFF": ".tif",
     "BMP": ".bmp",
@@ -33,7 +38,17 @@ Mode = Literal["RGB", "L", "native"]
 
 _NEARLY_WHITE = 235
 
-FailureReason = Literal["empty", "html", "svg", "not_an_image", "truncated", "too_large", "corrupt", "unreadable_file"]
+FRAME_PIXELS = 200_000_000
+"""Of an animation, frames are checked until so many pixels were decoded."""
+
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+
+FailureReason = Literal[
+    "empty", "html", "svg", "not_an_image", "truncated", "too_large", "corrupt", "unreadable_file", "out_of_memory"
+]
+
+PASSING = ("unreadable_file", "out_of_memory")
+"""Reasons that lie in the machine and not in the picture: the next time it may well be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +103,7 @@ def _open(source: Path | bytes) -> Iterator[Image.Image]:
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
-        raise ImageFailure("unreadable_file", error.strerror or str(error)) from error
+        raise _failure(error) from error
     with stream, _identify(stream) as image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large(f"{image.width} x {image.height} pixels")
@@ -107,19 +122,59 @@ def _identify(stream: IO[bytes]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large("more pixels than Pillow opens") from error
     except Exception as error:  # a broken header can raise almost anything from a decoder
-        raise ImageFailure("corrupt", f"{type(error).__name__}: {error}") from error
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> ImageFailure:
+    """What went wrong, as a named failure; Pillow's own complaints are OSErrors without a number."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text:
+        return ImageFailure("out_of_memory", f"{type(error).__name__}: {error}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageFailure("unreadable_file", error.strerror or str(error))
+    broken = "trunc" in text or "broken data" in text
+    return ImageFailure("truncated" if broken else "corrupt", f"{type(error).__name__}: {error}")
 
 
 def _too_large(size: str) -> ImageFailure:
     return ImageFailure("too_large", f"{size}, the limit is {MAX_PIXELS} in all")
 
 
+def _bytes_of(image: Image.Image) -> int:
+    each = 1 if image.mode in {"1", "L", "P"} else 2 if image.mode.startswith("I;16") else 4
+    return image.width * image.height * each
+
+
 def _orientation(image: Image.Image) -> int:
     try:
+        if image.format == "PNG" and "exif" not in image.info and (late := _late_exif(image)):
+            exif = Image.Exif()
+            exif.load(late)
+            return int(exif.get(0x0112, 1))
         # Not image.getexif(): for PNG it decodes the pixels, and what was damaged goes unnoticed the second time.
         return int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # noqa: BLE001 - broken EXIF must not cost the picture
         return 1
+
+
+def _late_exif(image: Image.Image) -> bytes | None:
+    """The EXIF of a PNG that stands behind its pixels, where Pillow looks only once it has decoded them."""
+    stream = getattr(image, "fp", None)
+    if stream is None:
+        return None
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return bytes(stream.read(length))
+            if kind == b"IEND":
+                break
+            stream.seek(length + 4, io.SEEK_CUR)
+        return None
+    finally:
+        stream.seek(place)
 
 
 def read_header(source: Path | bytes) -> ImageHeader:
@@ -130,7 +185,8 @@ def read_header(source: Path | bytes) -> ImageHeader:
 
 def _header(image: Image.Image) -> ImageHeader:
     orientation = _orientation(image)
-    width, height = (image.height, image.width) if orientation >= 5 else image.size
+    turned = orientation >= 5 and image.format != "TIFF"  # of a TIFF Pillow tells the size that it has when turned
+    width, height = (image.height, image.width) if turned else image.size
     return ImageHeader(format=image.format or "?", width=width, height=height, mode=image.mode, orientation=orientation)
 
 
@@ -156,16 +212,64 @@ def load_with_header(
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "another library has switched on LOAD_TRUNCATED_IMAGES"
     with _open(source) as image:
         header = _header(image)
-        if (draft or longer) and image.format == "JPEG" and image.mode in {"RGB", "L"}:
+        if (draft or longer) and image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L"}:
             size = (draft, draft) if draft else _inside(image.size, longer or 1)
             image.draft(mode if mode == "L" else "RGB", size)
+        if _bytes_of(image) > MAX_BYTES:
+            message = f"{image.width} x {image.height} pixels of {image.mode}, the limit is {MAX_BYTES} bytes"
+            raise ImageFailure("too_large", message)
+        try:
+            top = _brightest(image)
+            image.load()
+            # Pillow turns a TIFF while it decodes it.
+            upright = ImageOps.exif_transpose(image) if header.orientation > 1 and image.format != "TIFF" else image
+            return _convert(upright, mode, top), header
+        except Exception as error:
+            raise _failure(error) from error
+
+
+def check(body: bytes) -> None:
+    """Decode an image to its end without converting it, of an animation all frames; raises `ImageFailure`.
+
+    What is detected beyond what the decoder itself says: a JPEG without an end, and a WebP or GIF shorter than it
+    claims. Not detected: a JPEG whose pixel data has a hole, or was cut and given an end again: libjpeg fills the rest
+    with grey and warns, and Pillow does not pass the warning on.
+    """
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES, "another library has switched on LOAD_TRUNCATED_IMAGES"
+    with _open(body) as image:
+        if _bytes_of(image) > MAX_BYTES:
+            raise _too_large(f"{image.width} x {image.height} pixels of {image.mode}")
         try:
             image.load()
-            return _convert(ImageOps.exif_transpose(image) if header.orientation > 1 else image, mode), header
+            if image.format in _ANIMATED:
+                frames = min(getattr(image, "n_frames", 1), FRAME_PIXELS // (image.width * image.height) + 1)
+                for number in range(1, frames):
+                    image.seek(number)
+                    image.load()
         except Exception as error:
-            text = str(error).lower()
-            reason: FailureReason = "truncated" if "trunc" in text or "broken data" in text else "corrupt"
-            raise ImageFailure(reason, f"{type(error).__name__}: {error}") from error
+            raise _failure(error) from error
+        if missing := _end_missing(image.format or "", body):
+            raise ImageFailure("truncated", missing)
+
+
+def _end_missing(format: str, body: bytes) -> str:
+    """What shows that a body is shorter than it was; empty where nothing does."""
+    if format == "WEBP" and int.from_bytes(body[4:8], "little") + 8 > len(body):
+        return "shorter than its header says"
+    if format in {"JPEG", "MPO"} and not _jpeg_has_end(body):
+        return "no end of image after the pixel data"
+    return ""
+
+
+def _jpeg_has_end(body: bytes) -> bool:
+    """Whether an end marker follows the beginning of the pixel data, which an embedded preview's end does not."""
+    place = 2
+    while place + 4 <= len(body) and body[place] == 0xFF:
+        marker = body[place + 1]
+        if marker == 0xDA:
+            return body.find(b"\xff\xd9", place) >= 0
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(body[place + 2 : place + 4], "big")
+    return True  # not laid out as expected, and decoded all the same
 
 
 def _inside(size: tuple[int, int], longer: int) -> tuple[int, int]:
@@ -176,21 +280,54 @@ def _inside(size: tuple[int, int], longer: int) -> tuple[int, int]:
 
 def _laid_on_paper(rgba: Image.Image) -> Image.Image:
     """Without alpha: on white, or on black where white would swallow what is seen, as of a white logo."""
-    seen = rgba.convert("L").histogram(rgba.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)))
+    alpha = rgba.getchannel("A")
+    seen = rgba.convert("L").histogram(alpha.point(lambda value: 255 * (value >= 128)))
     paper = 0 if sum(seen) and sum(seen[_NEARLY_WHITE:]) > 0.98 * sum(seen) else 255
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (paper, paper, paper, 255)), rgba)
+    laid = Image.new("RGB", rgba.size, (paper, paper, paper))
+    laid.paste(rgba, mask=alpha)  # one copy; `alpha_composite` would need three
+    return laid
 
 
-def _convert(image: Image.Image, mode: Mode) -> Image.Image:
+def _brightest(image: Image.Image) -> float | None:
+    """The value that stands for white in greys of more than 8 bits, by their type; None for real numbers."""
+    if image.mode == "F" or image.format != "TIFF":
+        return None if image.mode == "F" else 65535.0
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    bits, signed = int(tags.get(258, (16,))[0]), tags.get(339, (1,))[0] == 2
+    return float(2 ** (bits - signed) - 1)
+
+
+def _shallow(image: Image.Image, top: float | None) -> Image.Image:
+    """Greys of more than 8 bits as 8 bits, black to white by their type and not by what they show.
+
+    Pillow would clip them. Real numbers come without a scale: up to 1 they are shares, up to 255 greys, else 16 bits.
+    What is no number is black.
+    """
+    import numpy as np  # here, because few pictures need it
+
+    values = np.asarray(image)
+    if top is not None and top >= 2**32 - 1:
+        values = values.view(np.uint32)  # Pillow has no such type
+    parts = [values[row : row + 256] for row in range(0, len(values), 256)]  # a copy of one part at a time
+    if top is None:
+        high = max((float(part[np.isfinite(part)].max(initial=0.0)) for part in parts), default=0.0)
+        top = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
+    greys = np.empty(values.shape, dtype=np.uint8)
+    for n, part in enumerate(parts):
+        scaled = np.nan_to_num(part.astype(np.float32), nan=0.0, posinf=top, neginf=0.0) * np.float32(255 / top)
+        greys[n * 256 : n * 256 + len(part)] = np.rint(scaled.clip(0, 255))
+    return Image.fromarray(greys)
+
+
+def _convert(image: Image.Image, mode: Mode, top: float | None) -> Image.Image:
     if "transparency" in image.info and image.mode in {"1", "L", "P", "RGB"}:
         image = image.convert("RGBA")  # one colour or palette entry stands for what is clear
     if mode in {image.mode, "native"}:
         return image.copy()
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
-        # Pillow clips 16-bit greys to 255 when it converts them: scale them instead.
-        _, high = image.convert("F").getextrema()
-        top = 65535.0 if isinstance(high, float) and high > 255 else 255.0
-        image = image.convert("F").point(lambda value: value * (255.0 / top)).convert("L")
+        image = _shallow(image, top)
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
-        image = _laid_on_paper(image.convert("RGBA"))
-    return image.convert("RGB").convert(mode) if image.mode == "CMYK" else image.convert(mode)
+        image = _laid_on_paper(image if image.mode == "RGBA" else image.convert("RGBA"))
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)

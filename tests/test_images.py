@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -14,7 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from curate.images import EXTENSIONS, MAX_PIXELS, ImageFailure, ImageHeader, describe_bytes, load, read_header
+import curate.images
+from curate.images import (
+    EXTENSIONS,
+    MAX_PIXELS,
+    PASSING,
+    ImageFailure,
+    ImageHeader,
+    describe_bytes,
+    load,
+    load_with_header,
+    read_header,
+)
 
 Pixel = tuple[int, ...]
 
@@ -82,6 +94,28 @@ def test_a_file_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
     assert failure(tmp_path).reason == "unreadable_file"
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "unreadable_file"),
+        (PermissionError(errno.EACCES, "Permission denied"), "unreadable_file"),
+        (OSError(errno.EMFILE, "Too many open files"), "unreadable_file"),
+        (MemoryError(), "out_of_memory"), (OSError("out of memory error when reading image file"), "out_of_memory"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_what_lies_in_the_machine_is_told_from_what_lies_in_the_picture(
+    error: Exception, reason: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    body = encoded(picture())
+    monkeypatch.setattr(*((Image, "open", fail) if where == "open" else (ImageFile.ImageFile, "load", fail)))
+    assert failure(body).reason == reason
+    assert reason in PASSING
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_file_is_a_failure_and_never_half_a_picture(kind: str, share: float) -> None:
@@ -129,6 +163,17 @@ def test_a_bomb_is_refused_by_its_header(
         read_header(body)
 
 
+def test_memory_is_bounded_by_bytes_and_not_by_pixels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curate.images, "MAX_BYTES", 60 * 40 * 4 - 1)
+    grey = picture().convert("L")
+    assert load(encoded(grey)).size == (60, 40)
+    assert failure(encoded(picture())).reason == "too_large"
+    assert failure(encoded(picture().convert("RGBA"))).reason == "too_large"
+    large = encoded(picture(400, 300), "JPEG")  # fits where it is decoded at a smaller scale
+    assert failure(large).reason == "too_large"
+    assert load(large, draft=30).size == (50, 38)
+
+
 def test_a_header_below_the_limit_is_read_without_decoding() -> None:
     header = read_header(png_header(13_000, 13_000))  # half a gigabyte of pixels, were they decoded
     assert header == ImageHeader(format="PNG", width=13_000, height=13_000, mode="RGB", orientation=1)
@@ -169,9 +214,20 @@ def test_every_format_is_read_by_its_content_whatever_its_name(kind: str, tmp_pa
     assert near(image.getpixel((50, 35)), (0, 0, 255), 20)
 
 
+def with_late_exif(body: bytes) -> bytes:
+    """The PNG with its EXIF moved behind the pixels, as some programs write it."""
+    chunks, place = [], 8
+    while place < len(body):
+        length = int.from_bytes(body[place : place + 4], "big") + 12
+        chunks.append(body[place : place + length])
+        place += length
+    late = [chunk for chunk in chunks if chunk[4:8] == b"eXIf"]
+    return body[:8] + b"".join([*(c for c in chunks[:-1] if c[4:8] != b"eXIf"), *late, chunks[-1]])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_pictures_are_turned_as_their_exif_says(orientation: int, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG, EXIF last", "TIFF", "TIFF, packed", "WEBP", "MPO"])
+def test_pictures_are_turned_as_their_exif_says(orientation: int, kind: str, tmp_path: Path) -> None:
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -182,9 +238,14 @@ def test_pictures_are_turned_as_their_exif_says(orientation: int, kind: str) -> 
     stored = picture(160, 96)
     if orientation in turns:
         stored = stored.transpose(turns[orientation])  # what a camera held that way stores
-    body = encoded(stored, kind, exif=exif.tobytes())
-    header = read_header(body)
-    assert (header.width, header.height, header.orientation) == (160, 96, orientation)
+    packed = {"compression": "tiff_lzw"} if "packed" in kind else {"quality": 90}
+    body = encoded(stored, kind.partition(",")[0], exif=exif if "TIFF" in kind else exif.tobytes(), **packed)
+    if "last" in kind:
+        body = with_late_exif(body)
+        assert body.index(b"eXIf") > body.index(b"IDAT")
+    (tmp_path / "a").write_bytes(body)
+    for header in (read_header(body), read_header(tmp_path / "a"), load_with_header(body, longer=40)[1]):
+        assert (header.width, header.height, header.orientation) == (160, 96, orientation)
     for draft in (None, 40):
         image = load(body, draft=draft)
         assert image.width / image.height == pytest.approx(160 / 96)
@@ -214,6 +275,36 @@ def test_sixteen_bit_greys_keep_their_shades(kind: str, order: str) -> None:
     body = encoded(image, kind)
     for grey in (np.asarray(load(body, mode="L")), np.asarray(load(body))[..., 1]):
         assert np.abs(grey.astype(float) - shades.astype(float) / 257).max() <= 1
+
+
+def deep(values: Any) -> Any:
+    """What is made of a one-row TIFF of these values."""
+    return np.asarray(load(encoded(Image.fromarray(np.array([values])), "TIFF"), mode="L"))[0].tolist()
+
+
+def test_deep_greys_are_scaled_by_their_type_and_not_by_what_they_show() -> None:
+    assert deep(np.array([0, 255, 6553, 65535], np.uint16)) == [0, 1, 25, 255]
+    assert deep(np.array([0, 200], np.uint16)) == [0, 1]  # dark, and not as bright as a picture of 8 bits
+    assert deep(np.array([0, 200, 2**30, 2**31 - 1], np.int32)) == [0, 0, 128, 255]
+    assert deep(np.array([-5, 2**31 - 1], np.int32)) == [0, 255]
+    body = encoded(Image.fromarray(np.array([[0, 2**31 - 1, -1, -(2**31)]], np.int32)), "TIFF")
+    unsigned = bytearray(body)
+    place = body.index(struct.pack("<HHI", 339, 3, 1))  # SampleFormat: signed
+    unsigned[place + 8 : place + 10] = struct.pack("<H", 1)
+    assert np.asarray(load(bytes(unsigned), mode="L"))[0].tolist() == [0, 128, 255, 128]
+
+
+def test_greys_that_are_real_numbers_keep_their_shades_and_survive_what_is_no_number() -> None:
+    real = np.float32
+    assert deep(np.array([0, 0.1, 0.5, 1], real)) == [0, 26, 128, 255]
+    assert deep(np.array([0, 1.5, 128, 255], real)) == [0, 2, 128, 255]
+    assert deep(np.array([0, 256, 32768, 65535], real)) == [0, 1, 128, 255]
+    assert deep(np.array([-1, np.nan, 0.5, np.inf, -np.inf], real)) == [0, 0, 128, 255, 0]
+    assert deep(np.array([np.nan, np.nan], real)) == [0, 0]
+    tall = np.linspace(0, 1, 1000, dtype=real)[:, None]
+    assert np.asarray(load(encoded(Image.fromarray(tall), "TIFF"), mode="L"))[:, 0].tolist() == (
+        np.rint(tall * 255)[:, 0].tolist()
+    )
 
 
 def test_cmyk_is_shown_as_its_colours() -> None:
@@ -270,6 +361,17 @@ def test_of_an_animation_the_first_frame_is_read() -> None:
         assert image.n_frames == 3
     assert near(load(body).getpixel((50, 5)), (255, 0, 0), 10)
     assert near(load(body).getpixel((50, 35)), (0, 0, 255), 10)
+
+
+def test_a_jpeg_of_several_pictures_is_decoded_small_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encoded(picture(800, 600), "MPO", save_all=True, append_images=[picture(800, 600)])
+    assert read_header(body).format == "MPO"
+    sizes = []
+    plain = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: sizes.append(self.size) or plain(self))
+    small = load(body, draft=128)
+    assert set(sizes) == {small.size} == {(200, 150)}
+    assert near(small.getpixel((10, 10)), (0, 255, 0), 30)
 
 
 def test_drafts_are_smaller_but_never_below_what_was_asked() -> None:
