@@ -53,6 +53,7 @@ limit = {limit}
 threads = {threads}
 allow_private_hosts = true
 per_host_interval = 0
+per_host_connections = 1000
 retries = 1
 [scrape.endpoints]
 urls = "list.txt"

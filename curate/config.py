@@ -61,9 +61,11 @@ class ScrapeSpec(Section):
     timeout: float = Field(default=15.0, gt=0, description="seconds to connect, and between bytes")
     retries: int = Field(default=2, ge=0, le=10)
     per_host_interval: float = Field(default=0.1, ge=0, description="seconds between requests to one host")
+    per_host_connections: int = Field(default=4, ge=1, description="requests to one host at once")
     max_bytes: int = Field(default=30_000_000, ge=1, description="largest body of one image")
     max_total_bytes: int | None = Field(default=None, ge=1, description="bytes of one run; unset: no bound")
     max_minutes: float | None = Field(default=None, gt=0, description="minutes of one run; unset: no bound")
+    max_pixels: int = Field(default=100_000_000, ge=1, le=178_956_970, description="larger pictures are rejected")
     min_side: int = Field(default=16, ge=1, description="pixels; smaller pictures are rejected")
     respect_robots: bool = True
     operator: str = Field(default="", description="how a site can reach you: goes into the User-Agent")

@@ -9,8 +9,8 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -49,6 +49,16 @@ FailureReason = Literal[
 
 PASSING = ("unreadable_file", "out_of_memory")
 """Reasons that lie in the machine and not in the picture: the next time it may well be read."""
+
+
+def is_passing(error: str | None) -> bool:
+    """Whether the text of an `ImageFailure` tells of the machine and not of the picture.
+
+    Example:
+        >>> is_passing("unreadable_file: Input/output error"), is_passing("truncated: half a file"), is_passing(None)
+        (True, False, False)
+    """
+    return error is not None and error.partition(":")[0] in PASSING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,14 @@ def describe_bytes(head: bytes) -> FailureReason:
 
 
 _opening = threading.Lock()  # `warnings.catch_warnings` is not thread-safe
+
+
+def read_content(file: Path) -> bytes:
+    """The bytes of a file; raises `ImageFailure`."""
+    try:
+        return file.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise _failure(error) from error
 
 
 @contextmanager
@@ -228,48 +246,50 @@ def load_with_header(
             raise _failure(error) from error
 
 
-def check(body: bytes) -> None:
+def check(
+    body: bytes, *, max_pixels: int = MAX_PIXELS, room: Callable[[int], AbstractContextManager[object]] = nullcontext
+) -> ImageHeader:
     """Decode an image to its end without converting it, of an animation all frames; raises `ImageFailure`.
 
-    What is detected beyond what the decoder itself says: a JPEG without an end, and a WebP or GIF shorter than it
-    claims. Not detected: a JPEG whose pixel data has a hole, or was cut and given an end again: libjpeg fills the rest
-    with grey and warns, and Pillow does not pass the warning on.
+    Not detected: a JPEG whose pixel data has a hole, or was cut and given an end again. libjpeg fills the rest with
+    grey and warns, and Pillow does not pass the warning on.
+
+    Args:
+        body: the bytes of a file.
+        max_pixels: larger pictures are refused by what their header says.
+        room: called with the number of pixels; the decoding is done in the context that it gives.
     """
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "another library has switched on LOAD_TRUNCATED_IMAGES"
+    if _is_cut(body):
+        raise ImageFailure("truncated", "shorter than its header says")
     with _open(body) as image:
-        if _bytes_of(image) > MAX_BYTES:
-            raise _too_large(f"{image.width} x {image.height} pixels of {image.mode}")
-        try:
-            image.load()
-            if image.format in _ANIMATED:
-                frames = min(getattr(image, "n_frames", 1), FRAME_PIXELS // (image.width * image.height) + 1)
-                for number in range(1, frames):
-                    image.seek(number)
-                    image.load()
-        except Exception as error:
-            raise _failure(error) from error
-        if missing := _end_missing(image.format or "", body):
-            raise ImageFailure("truncated", missing)
+        header, pixels = _header(image), image.width * image.height
+        if pixels > max_pixels or _bytes_of(image) > MAX_BYTES:
+            message = f"{image.width} x {image.height} pixels of {image.mode}, the limit is {max_pixels} in all"
+            raise ImageFailure("too_large", message)
+        with room(pixels):
+            try:
+                image.load()
+                if image.format in _ANIMATED:
+                    for number in range(1, min(getattr(image, "n_frames", 1), FRAME_PIXELS // pixels + 1)):
+                        image.seek(number)
+                        image.load()
+            except Exception as error:
+                raise _failure(error) from error
+        return header
 
 
-def _end_missing(format: str, body: bytes) -> str:
-    """What shows that a body is shorter than it was; empty where nothing does."""
-    if format == "WEBP" and int.from_bytes(body[4:8], "little") + 8 > len(body):
-        return "shorter than its header says"
-    if format in {"JPEG", "MPO"} and not _jpeg_has_end(body):
-        return "no end of image after the pixel data"
-    return ""
-
-
-def _jpeg_has_end(body: bytes) -> bool:
-    """Whether an end marker follows the beginning of the pixel data, which an embedded preview's end does not."""
-    place = 2
-    while place + 4 <= len(body) and body[place] == 0xFF:
-        marker = body[place + 1]
-        if marker == 0xDA:
-            return body.find(b"\xff\xd9", place) >= 0
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(body[place + 2 : place + 4], "big")
-    return True  # not laid out as expected, and decoded all the same
+def _is_cut(body: bytes) -> bool:
+    """Whether a body is shorter than it says, of formats whose decoders say other things of what was cut."""
+    if body.startswith(b"RIFF") and body[8:12] == b"WEBP":
+        return int.from_bytes(body[4:8], "little") + 8 > len(body)
+    place, boxes = 0, body[4:12] in {b"ftypavif", b"ftypavis"}
+    while boxes and place < len(body):
+        length = int.from_bytes(body[place : place + 4], "big")
+        if length < 8:  # up to the end, or longer than four bytes can say
+            return False
+        place += length
+    return boxes and place > len(body)
 
 
 def _inside(size: tuple[int, int], longer: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ EVERY = 10.0
 """Seconds between two lines about one class where there is no terminal."""
 
 Watch = Callable[[Mapping[str, Any]], None]
-_FIGURES = ("found", "fetched", "kept", "rejected", "failed")
+_FIGURES = ("found", "asked", "fetched", "kept", "rejected", "failed")
 
 
 def yield_lines(yields: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -68,7 +68,7 @@ class Figures:
     def rate(self, label: str) -> float:
         """Addresses a second of a class."""
         seconds = self._last[label] - self._begun[label]
-        return float(self.now[label]["fetched"]) / seconds if seconds > 0 else 0.0
+        return float(self.now[label]["asked"]) / seconds if seconds > 0 else 0.0
 
     def line(self, label: str) -> str:
         """The figures of a class in one line."""

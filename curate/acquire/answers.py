@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,17 +62,25 @@ def refused(status: int) -> Answer | None:
 _OTHER_WAYS = "another engine (`--engine`), or a list of URLs (`--engine urls`)"
 
 
-def advice(outcome: str, engine: str) -> str:
+_BAD_KEY = re.compile(r"\(code (?:100|9[5-9])\)")  # Flickr's codes for keys and signatures
+
+
+def advice(outcome: str, engine: str, detail: str = "") -> str:
     """What a person can do about an answer of an engine, in plain sentences.
 
     Args:
         outcome: one of `AnswerKind`.
         engine: the engine's name in the spec.
+        detail: of such an answer.
 
     Returns:
         One or two sentences; empty for `results`, where nothing has to be done.
     """
     name = engine.capitalize()
+    if engine == "urls":
+        return "" if outcome == "results" else f"The list of URLs: {detail}."
+    if engine == "flickr" and outcome == "blocked" and _BAD_KEY.search(detail):
+        return f"Flickr does not take the key: {detail}. Check the environment variable FLICKR_API_KEY."
     why = " (it has asked for JavaScript since January 2025)" if engine == "google" else ""
     return {
         "results": "",
@@ -86,6 +95,6 @@ def advice(outcome: str, engine: str) -> str:
         ),
         "unreachable": (
             f"{name} could not be reached. Check the network and `[scrape.endpoints]` in curate.toml, then run again: "
-            "what is there already is not asked for twice."
+            "what is there already is not asked for twice. Proxies (HTTP_PROXY and the like) are not used."
         ),
     }[outcome]

@@ -61,6 +61,15 @@ def image_line(task: Task, attempt: Attempt, *, label: str, outcome: str, path: 
     return cleaned | ({"head": attempt.head} if attempt.head and outcome in {"rejected", "failed"} else {})
 
 
+def repeated_line(task: Task, earlier: Line) -> Line:
+    """The line about an address that a second query or engine offers, and whose image is here: not asked again."""
+    attempt = Attempt(
+        outcome="obtained", size=earlier.get("bytes"), sha256=earlier.get("sha256"), width=earlier.get("width"),
+        height=earlier.get("height"), detail="offered again; it is here, so it was not asked for",
+    )  # fmt: skip
+    return image_line(task, attempt, label=str(earlier["label"]), outcome="known", path=earlier["path"])
+
+
 def _license(task: Task, attempt: Attempt) -> dict[str, Any] | None:
     """What is known of the licence: the filter asked for, the engine's own statement, the headers of the answer."""
     headers = {clean(name): clean(value)[:500] for name, value in attempt.headers.items()}

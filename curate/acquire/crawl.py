@@ -7,7 +7,6 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from icrawler import Crawler, Feeder, Parser
@@ -20,6 +19,7 @@ from curate.acquire.download import ImageDownloader
 from curate.acquire.failures import Stopped
 from curate.acquire.fetch import Fetcher
 from curate.acquire.ledger import Ledger
+from curate.config import ScrapeSpec
 
 GRACE = 5.0
 """Seconds that requests under way are given when the crawl is stopped; what they bring is recorded."""
@@ -62,9 +62,9 @@ class PageFeeder(Feeder):  # type: ignore[misc] # icrawler carries no types
 class PageParser(Parser):  # type: ignore[misc] # icrawler carries no types
     """Asks for result pages when they are needed, records what the engine answered, and hands on the hits."""
 
-    def __init__(self, *args: Any, ledger: Ledger, fetcher: Fetcher, root: Path) -> None:
+    def __init__(self, *args: Any, ledger: Ledger, fetcher: Fetcher) -> None:
         super().__init__(*args, out_queue=queue.Queue())
-        self._ledger, self._fetcher, self._root = ledger, fetcher, root
+        self._ledger, self._fetcher = ledger, fetcher
 
     def worker_exec(self, **_: Any) -> None:
         """Work through pages until the feeder has no more."""
@@ -92,7 +92,7 @@ class PageParser(Parser):  # type: ignore[misc] # icrawler carries no types
 
     def _work(self, page: Page) -> bool:
         unit = page.unit
-        answer = ask(self._fetcher, unit, page.number, root=self._root, label=self._ledger.label)
+        answer = ask(self._fetcher, unit, page.number, label=self._ledger.label)
         self._ledger.answered(unit.name, unit.query, unit.page_url(page.number), page.number, answer)
         for task in self.parse(answer, page):
             self.output(task)
@@ -102,15 +102,15 @@ class PageParser(Parser):  # type: ignore[misc] # icrawler carries no types
 class ClassCrawler(Crawler):  # type: ignore[misc] # icrawler carries no types
     """A crawl for one class. Leaves logging, sessions and storage alone, which icrawler would set up for itself."""
 
-    def __init__(self, ledger: Ledger, fetcher: Fetcher, *, threads: int, min_side: int) -> None:
+    def __init__(self, ledger: Ledger, fetcher: Fetcher, spec: ScrapeSpec) -> None:
         self._ledger, self._allowance = ledger, fetcher.allowance
-        self._working = 2 + threads
+        self._working = 2 + spec.threads
         super().__init__(
             PageFeeder, PageParser, ImageDownloader,
-            feeder_threads=1, parser_threads=1, downloader_threads=threads, storage=BaseStorage(),
+            feeder_threads=1, parser_threads=1, downloader_threads=spec.threads, storage=BaseStorage(),
             extra_feeder_args={"ledger": ledger},
-            extra_parser_args={"ledger": ledger, "fetcher": fetcher, "root": ledger.workspace.root},
-            extra_downloader_args={"ledger": ledger, "fetcher": fetcher, "min_side": min_side},
+            extra_parser_args={"ledger": ledger, "fetcher": fetcher},
+            extra_downloader_args={"ledger": ledger, "fetcher": fetcher, "spec": spec},
         )  # fmt: skip
 
     def set_logger(self, log_level: int = logging.INFO) -> None:
@@ -149,3 +149,4 @@ class ClassCrawler(Crawler):  # type: ignore[misc] # icrawler carries no types
         while self._working and (not self._allowance.used_up if deadline is None else time.monotonic() < deadline):
             if self._ledger.ended.acquire(timeout=0.1):
                 self._working -= 1
+            self._ledger.hurry()

@@ -27,12 +27,13 @@ class AddressRefused(CurateError):
 class FetchFailure(CurateError):
     """An address gave no body that may be used. Internal: becomes a line of sources.jsonl.
 
-    `outcome` is `failed` (no answer, or a bad one) or `rejected` (we do not want it); `reason` is one word.
+    `outcome` is `failed` (no answer, or a bad one) or `rejected` (we do not want it); `reason` is one word. `again` is
+    false where trying again in this run is of no use.
     """
 
     def __init__(
         self, outcome: Literal["failed", "rejected"], reason: str, detail: str, *, status: int | None = None,
-        retry_after: float | None = None,
+        retry_after: float | None = None, again: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(f"{reason}: {detail}")
         self.outcome: Literal["failed", "rejected"] = outcome
@@ -40,6 +41,7 @@ class FetchFailure(CurateError):
         self.detail = detail
         self.status = status
         self.retry_after = retry_after
+        self.again = again
         self.final_url = ""
         self.content_type = ""
         self.size: int | None = None

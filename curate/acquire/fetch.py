@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from curate.acquire.addresses import pool_manager
 from curate.acquire.allowance import Allowance
-from curate.acquire.failures import FetchFailure, Stopped, named
+from curate.acquire.failures import HEAD, FetchFailure, Stopped, named
 from curate.acquire.history import is_final
+from curate.acquire.hosts import MAX_PAUSE, SOON, Hosts, Place, place_of
 from curate.acquire.robots import Robots
 from curate.acquire.watchdog import Watchdog
 from curate.config import ScrapeSpec
@@ -29,14 +30,12 @@ from curate.config import ScrapeSpec
 AGENT = "curate"
 """The name by which robots.txt can address this tool."""
 MAX_REDIRECTS = 8
-MAX_PAUSE = 30.0
-"""Seconds: a longer Retry-After is not waited for; the next run asks again."""
 PAGE_BYTES = 20_000_000
 _CHUNK = 65_536
-_RETRIED = frozenset({
-    "timeout", "connection_reset", "incomplete", "robots_unavailable", "http_429", "http_502", "http_503",
-    "http_504",
-})  # fmt: skip
+_RETRIED = frozenset({"timeout", "connection_reset", "incomplete", "http_429", "http_502", "http_503", "http_504"})
+_BUSY = frozenset({"http_429", "http_503"})
+_NOBODY = frozenset({"timeout", "dns", "connection_refused", "unreachable"})
+"""Reasons, where not even a status came, that speak against the whole host."""
 _OPT_OUT = ("noai", "noimageai")
 _ABOUT_LICENSE = ("X-Robots-Tag", "TDM-Reservation", "TDM-Policy", "License", "X-License", "X-Copyright")
 
@@ -80,11 +79,10 @@ class Fetcher:
         self._spec = spec
         self._stop = stop or threading.Event()
         self.allowance = allowance or Allowance(spec)
-        self._next: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._hosts = Hosts(spec.per_host_connections)
         self._robots = Robots(AGENT, self._robots_text)
         self._patience = 8 * spec.timeout
-        self._watchdog = Watchdog(self._patience + 1.0)
+        self._watchdog = Watchdog()
         self._pool = pool_manager(
             watchdog=self._watchdog,
             allow_private_hosts=spec.allow_private_hosts,
@@ -110,36 +108,64 @@ class Fetcher:
         """Fetch a result page, whatever its status; raises `FetchFailure` or `Stopped`."""
         return self._with_retries(url, "text/html,application/json;q=0.9,*/*;q=0.8", image=False)
 
+    def seconds_until_free(self, url: str) -> float:
+        """How long a request for this address would have to wait for its host, as far as can be told."""
+        try:
+            place = place_of(url)
+        except FetchFailure:
+            return 0.0
+        return max(self._hosts.seconds_until_free(place), 2 * SOON if self._robots.is_asking(place) else 0.0)
+
     def _with_retries(self, url: str, accept: str, *, image: bool) -> Fetched:
+        patience = _Patience(self._patience)
         for attempt in range(self._spec.retries + 1):
             try:
-                return self._follow(url, accept, image=image)
+                fetched = self._follow(url, accept, patience, image=image)
             except FetchFailure as failure:
                 pause = failure.retry_after if failure.retry_after is not None else 0.5 * 2**attempt
-                if attempt < self._spec.retries and pause <= MAX_PAUSE and failure.reason in _RETRIED:
+                again = attempt < self._spec.retries and failure.again and failure.reason in _RETRIED
+                if failure.reason in _BUSY:  # a pause that is asked for is one for all threads
+                    self._hosts.pause(place_of(failure.final_url), pause, failure.reason)
+                    again = again and pause <= MAX_PAUSE
+                elif again:
                     self._wait(pause)
+                if again and patience.left > 0:
                     continue
-                if image or failure.status is None:
+                self._judge(failure)
+                if image or not failure.reason.startswith("http_"):
                     raise
-                # A page's status says what kind of answer it is.
-                return Fetched(body=b"", final_url=failure.final_url, status=failure.status, content_type="")
+                # A page's status says what kind of answer it is; a page that did not come whole says nothing.
+                return Fetched(body=b"", final_url=failure.final_url, status=failure.status or 0, content_type="")
+            self._hosts.answered(place_of(fetched.final_url))
+            return fetched
         raise AssertionError("the last attempt returns or raises")
 
-    def _follow(self, url: str, accept: str, *, image: bool) -> Fetched:
+    def _judge(self, failure: FetchFailure) -> None:
+        """What the failure of an address says about its host."""
+        if failure.status is not None:
+            self._hosts.answered(place_of(failure.final_url))
+        elif failure.again and failure.reason in _NOBODY:
+            self._hosts.missed(place_of(failure.final_url), f"{failure.reason}: {failure.detail}")
+
+    def _follow(self, url: str, accept: str, patience: _Patience, *, image: bool) -> Fetched:
         seen: set[str] = set()
         while True:
             with named(url):
-                origin = _origin(url)
+                place = place_of(url)
                 if url in seen or len(seen) > MAX_REDIRECTS:
                     raise FetchFailure("failed", "redirect_loop", f"{len(seen)} redirects, then {url}")
                 seen.add(url)
                 delay = 0.0
+                self._hosts.refuse_closed(place)
                 if image and self._spec.respect_robots:
-                    allowed, delay = self._robots.ask(origin, url)
+                    allowed, delay = self._robots.ask(place, url)
                     if not allowed:
-                        raise FetchFailure("rejected", "robots", f"{origin}/robots.txt forbids it")
-                self._take_turn(origin, max(self._spec.per_host_interval, min(delay, MAX_PAUSE)))
-                with self._watchdog.watching():
+                        raise FetchFailure("rejected", "robots", f"{place.origin}/robots.txt forbids it")
+                interval = max(self._spec.per_host_interval, min(delay, MAX_PAUSE))
+                with (
+                    self._hosts.turn(place, interval, self._wait), patience.running() as deadline,
+                    self._watchdog.watching(patience.left + 1.0),
+                ):  # fmt: skip
                     response = self._pool.request(
                         "GET", url, headers={**self._pool.headers, "Accept": accept}, redirect=False,
                         preload_content=False,
@@ -147,25 +173,29 @@ class Fetcher:
                     try:
                         location = response.get_redirect_location()
                         if not location:
-                            return self._read(response, url, image=image)
-                        _drain(response)
+                            return self._read(response, url, deadline, image=image)
+                        if image and self._spec.respect_robots and (said := _opted_out(response.headers)):
+                            raise FetchFailure("rejected", "opt_out", said, status=response.status)
+                        self._drain(response)
                     finally:
                         response.close()  # a connection whose body was read to its end is back in the pool by now
                 following = _joined(url, str(location))
             url = following
 
-    def _read(self, response: urllib3.BaseHTTPResponse, url: str, *, image: bool) -> Fetched:
+    def _read(self, response: urllib3.BaseHTTPResponse, url: str, deadline: float, *, image: bool) -> Fetched:
         kind = response.headers.get("Content-Type", "")
         status = response.status
         if status != 200:
-            _drain(response)
-            pause = _retry_after(response.headers.get("Retry-After"))
-            detail = response.reason or "HTTP error"
-            raise FetchFailure("failed", f"http_{status}", detail, status=status, retry_after=pause)
+            begun = self._drain(response)
+            failure = FetchFailure(
+                "failed", f"http_{status}", response.reason or "HTTP error", status=status,
+                retry_after=_retry_after(response.headers.get("Retry-After")),
+            )  # fmt: skip
+            failure.content_type, failure.size, failure.head = kind, len(begun), begun[:HEAD]
+            raise failure
         if image and self._spec.respect_robots and (said := _opted_out(response.headers)):
             raise FetchFailure("rejected", "opt_out", said, status=status)
         limit = self._spec.max_bytes if image else PAGE_BYTES
-        deadline = time.monotonic() + self._patience
         body = bytearray()
         try:
             with named(url, body):
@@ -185,41 +215,63 @@ class Fetcher:
             body=bytes(body), final_url=url, status=status, content_type=kind, license=_license(response.headers)
         )
 
-    def _robots_text(self, origin: str) -> str:
-        """What robots.txt says; empty where there is none. A server that cannot say forbids all, for now."""
+    def _drain(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """Read a short body that nobody wants, so that the connection can serve again; returns what came."""
         try:
-            fetched = self._follow(f"{origin}/robots.txt", "text/plain,*/*;q=0.5", image=False)
-        except FetchFailure as failure:
-            if is_final(failure.reason):
-                return ""
-            if failure.status is None:
-                raise  # the host does not answer at all: that is what happened to the image, too
-            detail = f"{origin}/robots.txt: {failure.detail}"
-            raise FetchFailure("failed", "robots_unavailable", detail, retry_after=failure.retry_after) from failure
-        return fetched.body[:512_000].decode("utf-8", "replace")
+            begun = response.read(_CHUNK)
+        except HTTPError:
+            return b""
+        self.allowance.spend(len(begun))
+        return begun
 
-    def _take_turn(self, origin: str, interval: float) -> None:
-        with self._lock:
-            at = max(time.monotonic(), self._next.get(origin, 0.0))
-            self._next[origin] = at + interval
-        self._wait(at - time.monotonic())
+    def _robots_text(self, place: Place) -> str:
+        """What robots.txt says; empty where there is none. A server that cannot say forbids all, for now."""
+        rules = f"{place.origin}/robots.txt"
+        try:
+            fetched = self._with_retries(rules, "text/plain,*/*;q=0.5", image=False)
+        except FetchFailure as failure:
+            if is_final(failure.reason):  # redirects without an end
+                return ""
+            own = _is_at(failure.final_url, place)
+            if own and failure.status is None and failure.outcome == "failed":
+                self._hosts.missed(place, f"{failure.reason}: {failure.detail}", enough=True)
+                raise  # the host does not answer at all: that is what happened to the image, too
+            if own and failure.reason == "private_address":
+                raise
+            detail = f"{rules}: {failure.reason}: {failure.detail}"
+            raise FetchFailure("failed", "robots_unavailable", detail) from failure
+        if fetched.status // 100 == 2 or is_final(f"http_{fetched.status}"):
+            return fetched.body[:512_000].decode("utf-8", "replace")
+        raise FetchFailure("failed", "robots_unavailable", f"{rules}: HTTP {fetched.status}")
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds) if seconds > 0 else self._stop.is_set():
             raise Stopped("stopped")
 
 
-def _origin(url: str) -> str:
+class _Patience:
+    """Seconds that an address has over all of its redirects and tries; waiting for a host's turn does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = self._all = seconds
+
+    @contextmanager
+    def running(self) -> Iterator[float]:
+        """Use up what is left; yields the moment at which it is used up."""
+        start = time.monotonic()
+        if self.left <= 0:
+            raise FetchFailure("failed", "timeout", f"the address took more than {self._all:.0f} s")
+        try:
+            yield start + self.left
+        finally:
+            self.left -= time.monotonic() - start
+
+
+def _is_at(url: str, place: Place) -> bool:
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise FetchFailure("rejected", "bad_url", f"{error}: {url[:200]}") from error
-    if parts.scheme not in {"http", "https"}:
-        raise FetchFailure("rejected", "scheme", f"{parts.scheme or 'no scheme'}: only http and https are fetched")
-    if not host:
-        raise FetchFailure("rejected", "bad_url", f"no host: {url[:200]}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return place_of(url) == place
+    except FetchFailure:
+        return False
 
 
 def _joined(base: str, location: str) -> str:
@@ -245,12 +297,6 @@ def _license(headers: Mapping[str, str]) -> dict[str, str]:
     return told | ({"Link": ", ".join(links)} if links else {})
 
 
-def _drain(response: urllib3.BaseHTTPResponse) -> None:
-    """Read a short body that nobody wants, so that the connection can serve again."""
-    with suppress(HTTPError):
-        response.read(_CHUNK)
-
-
 def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
@@ -260,5 +306,5 @@ def _retry_after(value: str | None) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, OSError):  # a date that no calendar has
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from curate.acquire.answers import Hit, advice
 from curate.acquire.history import History, read_histories
-from curate.acquire.scrape import names_and_limit, units_of
+from curate.acquire.scrape import left_out, names_and_limit, units_of
 from curate.config import ScrapeSpec, Spec
 from curate.workspace import Workspace
 
@@ -55,6 +55,7 @@ def preview(
     histories = read_histories(workspace, [c.name for c in spec.classes])
     planned: list[Planned] = []
     answers: list[tuple[str, str, str, str]] = []
+    details: dict[tuple[str, str], str] = {}
     with Fetcher(spec.scrape, stop=threading.Event()) as fetcher:
         for class_spec, units in plan:
             label, history = class_spec.name, histories[class_spec.name]
@@ -62,9 +63,10 @@ def preview(
             offered: set[str] = set()
             for unit in units:
                 for number in range(unit.engine.PAGES):
-                    if len(offered) >= room:
+                    if len(offered) >= room or fetcher.allowance.used_up:
                         break
-                    answer = ask(fetcher, unit, number, root=workspace.root, label=label)
+                    answer = ask(fetcher, unit, number, label=label)
+                    details.setdefault((answer.kind, unit.name), answer.detail)
                     answers.append((unit.name, unit.query, label, answer.kind))
                     for hit in _new(answer.hits, history, offered, spec.scrape, refresh=refresh)[: room - len(offered)]:
                         offered.add(hit.url)
@@ -73,7 +75,10 @@ def preview(
                         break
     gave = {(engine, query, label) for engine, query, label, kind in answers if kind == "results"}
     dead = [(kind, a[0]) for *a, kind in answers if tuple(a) not in gave or kind not in {"results", "no_results"}]
-    told = [text for kind, engine in dict.fromkeys(dead) if (text := advice(kind, engine))]
+    told = [text for kind, engine in dict.fromkeys(dead) if (text := advice(kind, engine, details[kind, engine]))]
+    told += left_out(plan)
+    if fetcher.allowance.used_up:
+        told.append(f"{fetcher.allowance.used_up} The rest was not looked for.")
     return Preview(planned=tuple(planned), answers=tuple(answers), advice=tuple(told))
 
 
@@ -81,4 +86,5 @@ def _new(hits: Sequence[Hit], history: History, offered: set[str], spec: ScrapeS
     """The hits that would be asked for: neither offered before nor settled by an earlier run."""
     distinct = {hit.url: hit for hit in reversed(hits) if hit.url not in offered}
     ordered = dict.fromkeys(hit.url for hit in hits if hit.url in distinct)
-    return [distinct[url] for url in ordered if refresh or not history.is_settled(url, spec)]
+    wanted = (url for url in ordered if url not in history.purged_urls)
+    return [distinct[url] for url in wanted if refresh or not history.is_settled(url, spec)]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.acquire import engines as known_engines
 from curate.acquire.answers import advice
 from curate.acquire.engines import urls
-from curate.acquire.history import Line, Yield, read_histories, yields
+from curate.acquire.history import Line, Yield, is_final, read_histories, yields
 from curate.acquire.ledger import Ledger, Progress
+from curate.acquire.store import set_aside
 from curate.config import ClassSpec, Spec
 from curate.errors import InputError
-from curate.workspace import Workspace
+from curate.workspace import Workspace, read_log
 
 if TYPE_CHECKING:
     from curate.acquire.asking import Unit
+
+_NO_ANSWER = frozenset({"unreachable", "blocked", "changed"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,13 @@ class ScrapeSummary:
     limit: int
     advice: tuple[str, ...]
     stopped: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the same run may give more later: it was stopped, or a class with too few images met what passes."""
+        short = [y for y in self.yields if self.kept.get(y.label, 0) < self.limit]
+        passing = any(not is_final(reason) for y in short for reason in y.failed)
+        return bool(self.stopped) or passing or any(y.answers.keys() & _NO_ANSWER for y in short)
 
     @property
     def asked(self) -> int:
@@ -62,7 +73,8 @@ def scrape(
         limit: kept images per class, instead of the spec's.
         refresh: ask again for what is settled: bytes that did not change stay as they are.
         progress: called per finished attempt with `{"label", "outcome", "reason", "kept", "limit", "found",
-            "fetched", "rejected", "failed"}` (counts of the class), in the order of the record, from other threads.
+            "asked", "fetched", "rejected", "failed"}` (counts of the class), in the order of the record, from other
+            threads.
         endpoints: where engines are reached, instead of the spec's.
 
     Returns:
@@ -79,7 +91,9 @@ def scrape(
     plan = units_of(workspace, spec, names, endpoints)
     lines: list[Line] = []
     kept: dict[str, int] = {}
-    histories = read_histories(workspace, [c.name for c in spec.classes])
+    records = read_log(workspace.sources).records
+    aside = set_aside(workspace, {str(line.get("path")) for line in records})
+    histories = read_histories(workspace, [c.name for c in spec.classes], records)
     stop = threading.Event()
     with Fetcher(spec.scrape, stop=stop) as fetcher:
         for class_spec, units in plan:
@@ -89,15 +103,22 @@ def scrape(
                 progress=progress, stop=stop,
             )  # fmt: skip
             if units and not ledger.is_over:
-                threads = spec.scrape.threads
-                ClassCrawler(ledger, fetcher, threads=threads, min_side=spec.scrape.min_side).crawl(units)
+                ClassCrawler(ledger, fetcher, spec.scrape).crawl(units)
             lines += ledger.lines
             kept[class_spec.name] = len(history.present | {line["path"] for line in ledger.lines if line.get("path")})
     order = [(unit.name, unit.query, c.name) for c, units in plan for unit in units]
     rows = yields(lines, order)
-    ends = [(kind, y) for y in rows for kind in y.answers if "results" not in y.answers or kind != "no_results"]
-    troubles = dict.fromkeys((kind, y.engine) for kind, y in ends)
-    told = [text for k, e in troubles if (text := advice(k, e))]
+    dead = {
+        (kind, y.engine): y for y in reversed(rows) for kind in y.answers
+        if "results" not in y.answers or kind != "no_results"
+    }  # fmt: skip
+    details = {(x["outcome"], x["engine"]): x["detail"] for x in reversed(lines) if x["kind"] == "query"}
+    told = [text for k, e in reversed(dead) if (text := advice(k, e, str(details.get((k, e), ""))))]
+    told += left_out(plan)
+    if aside:
+        told.append(
+            f"{len(aside)} files that an earlier crash left without a line in sources.jsonl are in cache/unlisted."
+        )
     stopped = fetcher.allowance.used_up if stop.is_set() else ""
     if stopped:
         told.append(f"{stopped} Run again to go on: what is there already is not asked for twice.")
@@ -132,14 +153,21 @@ def units_of(
     for name in names:
         known_engines.engine(name).page_url("", 0, endpoint=places[name], filters=filters[name])
     secrets = {name: known_engines.secret(name) for name in names}
+    listed = _listed(workspace, spec, places["urls"]) if "urls" in names else None
     return [
         (c, [
             Unit(name=name, engine=known_engines.engine(name), query=query, endpoint=places[name],
-                 filters=filters[name], secret=secrets[name])
+                 filters=filters[name], secret=secrets[name], listed=listed if name == "urls" else None)
             for name, query in _units(c, names)
         ])
         for c in spec.classes
     ]  # fmt: skip
+
+
+def left_out(plan: Sequence[tuple[ClassSpec, Sequence[Unit]]]) -> list[str]:
+    """What of a list of URLs serves no class, as sentences for people."""
+    listed = next((unit.listed for _, units in plan for unit in units if unit.listed), None)
+    return [text for text in (listed.left_out(c.name for c, _ in plan) if listed else "",) if text]
 
 
 def _units(class_spec: ClassSpec, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -156,18 +184,20 @@ def _endpoints(
         msg = f'{workspace.spec_path}: endpoints = "demo" needs the loopback server: `curate scrape` starts it.'
         raise InputError(msg)
     by_name = {str(name): place for name, place in configured.items()}
-    places = {name: by_name.get(name) or known_engines.engine(name).ENDPOINT for name in names}
-    if "urls" in names:
-        _check_list(workspace, spec, places["urls"])
-    return places
+    return {name: by_name.get(name) or known_engines.engine(name).ENDPOINT for name in names}
 
 
-def _check_list(workspace: Workspace, spec: Spec, place: str) -> None:
+def list_of_urls(workspace: Workspace, spec: Spec, names: Sequence[str]) -> Path | None:
+    """The list of URLs that a scrape with these engines reads; None where it reads none, or there is none."""
+    places = spec.scrape.endpoints
+    place = places.get("urls", "") if "urls" in names and not isinstance(places, str) else ""
+    file = workspace.root / place
+    return file if place and file.is_file() else None
+
+
+def _listed(workspace: Workspace, spec: Spec, place: str) -> urls.Listed:
     file = workspace.root / place
     if not place or not file.is_file():
         msg = f'engine urls: there is no list {place!r}. Name one: `[scrape.endpoints]`, `urls = "my_urls.csv"`.'
         raise InputError(msg)
-    if len(spec.classes) > 1 and not urls.has_labels(file.read_bytes()):
-        several = f"and there are {len(spec.classes)} classes"
-        msg = f"{file} is a bare list of URLs, {several}: make it a table with url,label."
-        raise InputError(msg)
+    return urls.read_list(file.read_bytes(), str(file), classes=len(spec.classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from curate.errors import DataCorrupt
@@ -55,11 +55,30 @@ def free_path(workspace: Workspace, label: str, sha256: str, extension: str) -> 
 
 
 def put_in_place(staged: Path, target: Path) -> None:
-    """Rename a staged file to `target`; a file that is there already (the same bytes) is left alone."""
-    if target.exists():
-        staged.unlink()
-    else:
-        staged.replace(target)
+    """Rename a staged file to `target`; what is there is the same bytes, or is damaged."""
+    staged.replace(target)
+
+
+def set_aside(workspace: Workspace, listed: Container[str]) -> list[str]:
+    """Move scraped files that no line tells of, and that are ours by their name, into `cache/unlisted`.
+
+    A kill between the rename of a file and its line leaves such ones; the address is asked for again. Only under the
+    stage lock.
+
+    Returns:
+        Their paths.
+    """
+    found = []
+    for file in sorted((workspace.root / "images" / "scraped").rglob("*")):
+        path = file.relative_to(workspace.root).as_posix()
+        if path in listed or len(file.stem) not in NAME_LENGTHS or not file.is_file() or file.is_symlink():
+            continue
+        if file_digest(file).startswith(file.stem):
+            aside = workspace.cache / "unlisted" / file.name
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(aside)
+            found.append(path)
+    return found
 
 
 def link(target: Path, link_at: Path) -> None:

@@ -22,33 +22,28 @@ class _Answer:
 
 
 class Watchdog:
-    """Cuts connections whose answer, from its first header to its last byte, takes too long.
+    """Cuts connections whose answer, from its first header to its last byte, takes too long."""
 
-    Args:
-        patience: seconds for one answer.
-    """
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         self._answers: dict[int, _Answer] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch the answer that this thread waits for.
+    def watching(self, patience: float) -> Iterator[None]:
+        """Watch the answer that this thread waits for, for `patience` seconds.
 
         Raises:
             TimeoutError: it was cut; a `FetchFailure` from inside is passed on, renamed to `timeout`.
         """
-        answer = _Answer(time.monotonic() + self._patience)
+        answer = _Answer(time.monotonic() + patience)
         with self._lock:
             self._answers[threading.get_ident()] = answer
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
-        too_long = f"the answer took more than {self._patience:.0f} s"
+        too_long = f"the answer took more than {patience:.0f} s"
         try:
             yield
         except FetchFailure as failure:

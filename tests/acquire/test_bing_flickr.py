@@ -47,7 +47,10 @@ def test_bing_reads_url_page_title_rank_and_thumbnail_from_the_attribute() -> No
         ("<title>x</title>Verify you are human", 200, 0, "blocked"),
         ("slow down", 429, 0, "blocked"),
         ("There are no results for xyz", 200, 0, "no_results"),
-        ("", 200, 3, "no_results"),
+        ("<div></div>", 200, 3, "no_results"),
+        ("", 200, 3, "changed"),
+        ("<input value='captcha'>There are no results for captcha", 200, 0, "no_results"),
+        ("<script src='/x/captcha.js'></script>no_results", 200, 0, "blocked"),
         ("<html>" + "something new " * 50, 200, 0, "changed"),
         ("<html>" + "something new " * 50, 200, 2, "changed"),
         (bing_page({"murl": 5}, {"other": "http://a"}), 200, 0, "changed"),
@@ -214,16 +217,14 @@ def test_a_parquet_list_is_read_like_a_csv() -> None:
     body = parquet(URL=listed, label=["x", "x", "y", "x"], license=["CC0"] * 4)
     hits = urls.parse(body, label="x").hits
     assert [(h.url, h.rank, h.license) for h in hits] == [("http://a/1", 0, "CC0"), ("http://a/3", 1, "CC0")]
-    assert urls.has_labels(body)
-    assert not urls.has_labels(parquet(url=["http://a/1"]))
+    with pytest.raises(InputError, match="columns \\['url', 'title'\\], none is `label`"):
+        urls.read_list(parquet(url=["http://a/1"], title=["x"]), "list.parquet", classes=2)
 
 
 @pytest.mark.parametrize("body", [b"PAR1 and no more", parquet(link=["http://a"])])
 def test_a_parquet_list_that_is_none_is_told(body: bytes) -> None:
     with pytest.raises(InputError, match="list of URLs"):
         urls.parse(body, url="list.parquet", label="x")
-    with pytest.raises(InputError, match="list of URLs"):
-        urls.has_labels(body)
 
 
 def test_a_parquet_list_is_scraped(server: Any, scraping: Any, make_picture: Any) -> None:

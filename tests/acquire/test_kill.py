@@ -32,7 +32,7 @@ with workspace.stage_lock("scrape"):
 def test_twenty_kills_and_nothing_is_lost_or_different(server: Any, scraping: Any, make_picture: Any) -> None:
     def routed(n: int) -> str:
         if n % 9 == 4:
-            return str(server.fixed(f"/img/{n}", b"<html>no"))
+            return str(server.fixed(f"/img/{n}", b"no picture"))
         return str(server.fixed(f"/img/{n}", make_picture(n - 3 if n % 7 == 3 else n)))
 
     listed = [routed(n) for n in range(IMAGES)]

@@ -101,7 +101,7 @@ def test_the_summary_and_the_status_tell_engine_query_and_class(
     assert lines[2].split() == ["baidu", "one", "a", "4", "3", "3", "0", "-", "1", "http_404", "2:", "1",
                                 "no_results,", "1", "results"]  # fmt: skip
     assert "Google refuses automatic queries" in shown.out
-    assert "scrape: a: found 4, fetched 4, kept 3 of 300, rejected 0, failed 1" in shown.err
+    assert "scrape: a: found 4, asked 4, fetched 3, kept 3 of 300, rejected 0, failed 1" in shown.err
     assert run("status", root, "--json") == 0
     told = json.loads(capsys.readouterr().out)["scraped"]
     assert [(y["engine"], y["query"], y["kept"], y["fetched"]) for y in told] == [
@@ -168,10 +168,10 @@ def test_tables_are_aligned_by_what_is_seen() -> None:
 def test_figures_say_how_fast() -> None:
     times = iter([0.0, 4.0])
     figures = Figures(clock=lambda: next(times))
-    event = {"label": "a", "found": 9, "kept": 3, "limit": 5, "rejected": 1, "failed": 0}
-    figures.take(event | {"fetched": 1})
-    figures.take(event | {"fetched": 8})
-    assert figures.line("a") == "scrape: a: found 9, fetched 8, kept 3 of 5, rejected 1, failed 0, 2/s"
+    event = {"label": "a", "found": 9, "fetched": 5, "kept": 3, "limit": 5, "rejected": 1, "failed": 0}
+    figures.take(event | {"asked": 1})
+    figures.take(event | {"asked": 8})
+    assert figures.line("a") == "scrape: a: found 9, asked 8, fetched 5, kept 3 of 5, rejected 1, failed 0, 2/s"
 
 
 def test_the_spec_that_the_readme_shows_is_one() -> None:

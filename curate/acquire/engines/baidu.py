@@ -64,7 +64,7 @@ def parse(body: bytes | str, *, status: int = 200, url: str = "", page: int = 0,
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     try:
         value = json.loads(text.replace("\\'", "'"), strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         if "wappass" in url or any(mark in text for mark in _CHALLENGE):
             return Answer(kind="blocked", detail="a page of verification instead of JSON")
         return Answer(kind="changed", detail=f"no JSON: {text.strip()[:60]!r}")

@@ -21,6 +21,10 @@ PAGES = 28
 FILTERS = ("type", "color", "size", "license", "layout", "people", "date")
 
 _ATTRIBUTE = re.compile(r"""\bm\s*=\s*(?:"(\{[^"]*\}|&#123;[^"]*)"|'(\{[^']*\})')""")
+_CHALLENGE = re.compile(
+    r"""\b(?:class|id|name)\s*=\s*["'][^"']*(?:captcha|cf-turnstile)|\b(?:src|action)\s*=\s*["'][^"']*(?:captcha|/challenge/)""",
+    re.IGNORECASE,
+)
 _BLOCKED = ("/challenge/", "captcha", "cf-turnstile", "Verify you are human", "unusual traffic")
 _NONE = ("There are no results for", "No results found for", "没有与此相关的结果", "no_results")
 _MARKED = re.compile("[\ue000\ue001]|<[^>]*>")  # Bing puts found words between private characters
@@ -45,11 +49,13 @@ def parse(body: bytes | str, *, status: int = 200, url: str = "", page: int = 0,
         ordered = dict.fromkeys(str(value.get("murl")) for value in told if value.get("murl") in found)
         first = page * PAGE_SIZE
         return Answer(kind="results", hits=tuple(_at(found[u], first + n) for n, u in enumerate(ordered)))
-    if _is_challenge(url) or any(mark in text for mark in _BLOCKED):
+    if _is_challenge(url) or _CHALLENGE.search(text):
         return Answer(kind="blocked", detail="captcha")
-    if any(phrase in text for phrase in _NONE):
+    if any(phrase in text for phrase in _NONE):  # before bare words, which the query itself may be
         return Answer(kind="no_results", detail="the page says so")
-    if page and not told and ("dgControl" in text or len(text.strip()) < 500):
+    if any(mark in text for mark in _BLOCKED):
+        return Answer(kind="blocked", detail="captcha")
+    if page and not told and ("dgControl" in text or 0 < len(text.strip()) < 500):
         return Answer(kind="no_results", detail="no more results")
     return Answer(kind="changed", detail=f"{len(text)} characters, {len(told)} JSON attributes, no image in them")
 
