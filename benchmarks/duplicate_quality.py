@@ -137,7 +137,7 @@ def ours(folder: Path, *, thorough: bool) -> Pairs:
     known = {"status": "ok", "origin": "imported", "bytes": 0, "obtained": 0, "mtime_ns": 0}
     rows = [{"path": name, "sha256": file_digest(folder / name), **known} for name in names]
     manifest = pl.DataFrame(rows, schema=MANIFEST.columns)
-    *_, (features, _) = measure(manifest, folder, runner=get_runner())
+    features, _ = measure(manifest, folder, runner=get_runner())
     found = candidates(features, folder, 10)
     if thorough:
         found = thorough_candidates(features, folder, found, runner=get_runner(), embeddings=embedded(folder, names))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curate.images import ImageFailure, load_with_header
+from curate.images import ImageFailure, load_with_header, read_content
 
 SIDE = 120
 """Pixels of the longer side at which quality figures are taken, so that they compare across sizes.
@@ -54,22 +54,33 @@ def measure_files(jobs: Sequence[Job]) -> Measured:
     for_dhash: list[NDArray[np.uint8]] = []
     for path, sha, file in jobs:
         try:
-            image, (width, height) = _load(Path(file))
+            row, hashed = _measure(Path(file))
         except ImageFailure as failure:
             failures.append((path, str(failure)))
             continue
-        grey = image.convert("L")
-        for_phash.append(np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS)))
-        for_dhash.append(np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS)))
-        row = {"path": path, "sha256": sha, "width": width, "height": height, "aspect": width / height}
-        row |= _grey_figures(_within(grey, SIDE, Image.Resampling.BOX))
-        # Colour needs no smooth edges: some of the pixels as they are do.
-        rows.append(row | {"colourfulness": _colourfulness(_within(image, SIDE // 2, Image.Resampling.NEAREST))})
+        except MemoryError as error:
+            failures.append((path, f"out_of_memory: {error}"))
+            continue
+        rows.append({"path": path, "sha256": sha} | row)
+        for_phash.append(hashed[0])
+        for_dhash.append(hashed[1])
     n = len(rows)
     return Measured(
         rows, np.array(for_phash, dtype=np.uint8).reshape(n, 32, 32),
         np.array(for_dhash, dtype=np.uint8).reshape(n, 8, 9), failures,
     )  # fmt: skip
+
+
+def _measure(file: Path) -> tuple[dict[str, Any], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The figures of a file, and its greys for phash and dhash."""
+    image, header = load_with_header(read_content(file), longer=SIDE)  # one read; Pillow would make dozens
+    grey = image.convert("L")
+    hashed = [np.asarray(grey.resize(size, Image.Resampling.LANCZOS)) for size in ((32, 32), (9, 8))]
+    row = {"width": header.width, "height": header.height, "aspect": header.width / header.height}
+    row |= _grey_figures(_within(grey, SIDE, Image.Resampling.BOX))
+    # Colour needs no smooth edges: some of the pixels as they are do.
+    row |= {"colourfulness": _colourfulness(_within(image, SIDE // 2, Image.Resampling.NEAREST))}
+    return row, (hashed[0], hashed[1])
 
 
 def figures(image: Image.Image) -> dict[str, float]:
@@ -131,12 +142,3 @@ def _within(image: Image.Image, side: int, how: Image.Resampling) -> Image.Image
     if scale >= 1:
         return image
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)
-
-
-def _load(file: Path) -> tuple[Image.Image, tuple[int, int]]:
-    try:
-        content = file.read_bytes()  # one read; Pillow would make dozens
-    except OSError as error:
-        raise ImageFailure("unreadable_file", error.strerror or str(error)) from error
-    image, header = load_with_header(content, longer=SIDE)
-    return image, (header.width, header.height)

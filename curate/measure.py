@@ -6,8 +6,7 @@ of 9 x 8 greys), packed into 64 bits, first bit highest.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dct
 
-from curate.figures import Job, measure_files
-from curate.images import load
+from curate.figures import Job, Measured, measure_files
+from curate.images import is_passing, load
 from curate.runner import Runner
 from curate.schema import FEATURES
+from curate.workspace import append_log, read_log
 
 _WEIGHTS = np.uint64(1) << np.arange(63, -1, -1, dtype=np.uint64)
 
@@ -49,48 +49,62 @@ def measure(
     *,
     runner: Runner,
     previous: pl.DataFrame | None = None,
+    log: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     batch: int = 64,
-) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
+) -> tuple[pl.DataFrame, dict[str, str]]:
     """Measure the readable images of a manifest that `previous` does not hold with the same bytes.
-
-    Yields, again and again, the features of all images measured so far (schema `FEATURES`, in the order of the
-    manifest) and the reasons of those that cannot be read, so that the caller can save what is there: after every
-    batch as long as saving takes less than a twentieth of the time.
 
     Args:
         manifest: the images.
         root: folder that manifest paths are relative to.
         runner: where to run.
         previous: features of an earlier time.
+        log: every batch is kept in this file as it is done, and what a run that was ended left there is taken over;
+            the caller removes it when the features are written.
         progress: called with (done, all).
         batch: images per task.
+
+    Returns:
+        The features (schema `FEATURES`, in the order of the manifest), and the reasons of images that cannot be read.
     """
-    readable = manifest.filter(pl.col("status") == "ok")
+    readable = manifest.filter(pl.col("status") == "ok").select("path", "sha256")
     have = FEATURES.empty() if previous is None else previous
-    have = have.join(readable.select("path", "sha256"), on=["path", "sha256"], how="semi")
-    todo = readable.join(have, on=["path", "sha256"], how="anti").select("path", "sha256")
-    jobs: list[Job] = [(path, sha, str(root / path)) for path, sha in todo.iter_rows()]
-    parts = [have]
+    parts = [have.join(readable, on=["path", "sha256"], how="semi")]
+    waiting = dict(readable.join(parts[0], on=["path", "sha256"], how="anti").iter_rows())
     failures: dict[str, str] = {}
+    rows = []
+    for line in read_log(log).records if log else ():
+        if waiting.get(line["path"]) == line["sha256"]:
+            del waiting[line["path"]]
+            if "error" in line:
+                failures[line["path"]] = line["error"]
+            else:
+                rows.append(line)
+    parts.append(pl.DataFrame(rows, schema=FEATURES.columns))
+    jobs: list[Job] = [(path, sha, str(root / path)) for path, sha in waiting.items()]
     done = 0
-    pause = since = 0.0
-    for rows, for_phash, for_dhash, failed in runner.map_batches(measure_files, jobs, size=batch):
-        hashes = {"phash": phash(for_phash), "dhash": dhash(for_dhash)}
-        rest = {name: kind for name, kind in FEATURES.columns.items() if name not in hashes}
-        part = pl.DataFrame(rows, schema=rest).with_columns(pl.Series(name, h) for name, h in hashes.items())
-        parts.append(part.select(list(FEATURES.columns)))
-        failures.update(failed)
-        done += len(rows) + len(failed)
+    for measured in runner.map_batches(measure_files, jobs, size=batch):
+        part = _table(measured)
+        parts.append(part)
+        if len(parts) > 256:  # many small tables take several times the room of one
+            parts = [pl.concat(parts, rechunk=True)]
+        failures.update(measured.failures)
+        if log:
+            lasting = [failed for failed in measured.failures if not is_passing(failed[1])]
+            failed = [{"path": path, "sha256": waiting[path], "error": error} for path, error in lasting]
+            append_log(log, part.to_dicts() + failed, sync=False)
+        done += part.height + len(measured.failures)
         if progress:
             progress(done, len(jobs))
-        now = time.monotonic()
-        if done < len(jobs) and now - since >= pause:
-            parts = [_ordered(parts, readable)]
-            yield parts[0], failures
-            since = time.monotonic()
-            pause = 20 * (since - now)
-    yield _ordered(parts, readable), failures
+    return _ordered(parts, readable), failures
+
+
+def _table(measured: Measured) -> pl.DataFrame:
+    hashes = {"phash": phash(measured.for_phash), "dhash": dhash(measured.for_dhash)}
+    rest = {name: kind for name, kind in FEATURES.columns.items() if name not in hashes}
+    figures = pl.DataFrame(measured.rows, schema=rest)
+    return figures.with_columns(pl.Series(name, h) for name, h in hashes.items()).select(list(FEATURES.columns))
 
 
 def _ordered(parts: list[pl.DataFrame], manifest: pl.DataFrame) -> pl.DataFrame:

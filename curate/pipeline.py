@@ -28,7 +28,7 @@ from curate.runner import RunnerName, get_runner
 from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 2, "dedupe": 2, "audit": 3, "check": 3, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 3, "dedupe": 2, "audit": 3, "check": 3, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (
@@ -128,14 +128,18 @@ def classes_of(spec: Spec, images: pl.DataFrame) -> list[str]:
     return named + [name for name in found if name not in named]
 
 
-def scan(workspace: Workspace) -> pl.DataFrame:
+def scan(workspace: Workspace, *, progress: Progress = quiet) -> pl.DataFrame:
     """Bring the manifest up to date with sources.jsonl, the files and the decided splits; under the stage lock.
 
     Raises:
         StageNotReady: no image was obtained yet.
     """
-    previous = optional(workspace, "manifest")
-    fresh = manifest.scan(workspace, previous=previous)
+    # What other code read is read again: it may have taken for broken, or turned, what this does not.
+    previous = _current(workspace, "manifest")
+    log = _unsaved(workspace, "scanned")
+    fresh = manifest.scan(
+        workspace, previous=previous, log=log, progress=lambda done, total: progress("scan", "files", done, total)
+    )
     if not fresh.height:
         msg = f"data set {workspace.name!r} has no images yet: run `curate scrape` or `curate import` first."
         raise StageNotReady(msg)
@@ -149,26 +153,39 @@ def scan(workspace: Workspace) -> pl.DataFrame:
         fresh = fresh.join(decided, on="path", how="left", maintain_order="left")
         fresh = fresh.with_columns(split=pl.coalesce("decided", "split")).drop("decided")
     if previous is None or not fresh.equals(previous):
-        workspace.write_table("manifest", fresh)
+        workspace.write_table("manifest", fresh, version=VERSIONS["measure"])
+    log.unlink(missing_ok=True)
     return fresh
+
+
+def _current(workspace: Workspace, name: str) -> pl.DataFrame | None:
+    """The manifest or the features, where this version of measuring made them: versions are never mixed."""
+    return workspace.read_table(name) if workspace.table_version(name) == VERSIONS["measure"] else None
+
+
+def _unsaved(workspace: Workspace, what: str) -> Path:
+    """The log of what is done and in no table yet; those of other versions are removed."""
+    log = workspace.cache / f"{what}-{VERSIONS['measure']}.jsonl"
+    for other in workspace.cache.glob(f"{what}-*.jsonl"):
+        if other != log:
+            other.unlink(missing_ok=True)
+    return log
 
 
 def run_measure(workspace: Workspace, *, runner: RunnerName = "local", progress: Progress = quiet) -> StageRecord:
     """Hashes and quality figures of every readable image that has none yet."""
-    images = scan(workspace)
-    known = records(workspace).get("measure")
-    same = known is None or known.facts.get("version") == VERSIONS["measure"]
+    images = scan(workspace, progress=progress)
+    previous = _current(workspace, "features")
+    readable = images.filter(pl.col("status") == "ok")
+    measured = readable if previous is None else readable.join(previous, on=["path", "sha256"], how="semi")
 
     def work() -> dict[str, Any]:
-        table, failures = FEATURES.empty(), dict[str, str]()
-        steps = measure.measure(
-            images, workspace.root, runner=get_runner(runner),
-            previous=optional(workspace, "features") if same else None,
+        log = _unsaved(workspace, "measured")
+        table, failures = measure.measure(
+            images, workspace.root, runner=get_runner(runner), previous=previous, log=log,
             progress=lambda done, total: progress("measure", "images", done, total),
         )  # fmt: skip
-        for step in steps:
-            table, failures = step
-            workspace.write_table("features", table)
+        workspace.write_table("features", table, version=VERSIONS["measure"])
         if failures:
             why = pl.DataFrame({"path": list(failures), "why": list(failures.values())})
             told = images.join(why, on="path", how="left", maintain_order="left")
@@ -179,12 +196,17 @@ def run_measure(workspace: Workspace, *, runner: RunnerName = "local", progress:
                     status=pl.when(bad).then(pl.lit("unreadable")).otherwise("status"),
                     error=pl.when(bad).then("why").otherwise("error"),
                 ).drop("why"),
+                version=VERSIONS["measure"],
             )
-        return {"images": table.height, "unreadable": len(failures), "version": VERSIONS["measure"]}
+        log.unlink(missing_ok=True)
+        unreadable = images.filter(pl.col("status") == "unreadable").height + len(failures)
+        return {"images": table.height, "unreadable": unreadable}
 
     # Images that turn out to be unreadable while they are measured must not make the stage run again.
     there = images.filter(pl.col("status") != "missing").select("path", "sha256").rows()
-    return run_stage(workspace, "measure", [there], ["features"], work)
+    # One that could not be read for a while, and now can, has the same path and bytes as before.
+    again = previous is None or measured.height < readable.height
+    return run_stage(workspace, "measure", [there], ["features"], work, force=again)
 
 
 def run_dedupe(

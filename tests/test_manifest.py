@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +49,13 @@ def test_every_obtained_image_is_a_row_in_the_order_it_came(workspace: Workspace
             "path": "images/b.png", "sha256": file_digest(b), "bytes": b.stat().st_size, "format": "PNG", "width": 35,
             "height": 20, "mode": "RGB", "label": "bird", "split": "train", "origin": "scraped",
             "source": "http://x/images/b.png", "status": "ok", "error": None, "obtained": 1,
-            "mtime_ns": b.stat().st_mtime_ns,
+            "mtime_ns": b.stat().st_ctime_ns,
         },
         {
             "path": "images/a.jpg", "sha256": file_digest(a), "bytes": a.stat().st_size, "format": "JPEG", "width": 39,
             "height": 20, "mode": "RGB", "label": None, "split": None, "origin": "imported",
             "source": "http://x/images/a.jpg", "status": "ok", "error": None, "obtained": 3,
-            "mtime_ns": a.stat().st_mtime_ns,
+            "mtime_ns": a.stat().st_ctime_ns,
         },
     ]  # fmt: skip
 
@@ -105,20 +107,99 @@ def test_what_cannot_be_read_is_a_row_with_its_reason_and_stops_nothing(workspac
     assert table["width"].drop_nulls().to_list() == [30]
 
 
-def test_a_file_that_did_not_change_is_not_read_again_and_one_that_did_is(workspace: Workspace) -> None:
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files that are read from now on."""
+    found: list[str] = []
+    plain = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: found.append(self.name) or plain(self))
+    return found
+
+
+def test_a_file_that_did_not_change_is_not_read_again_and_one_that_did_is(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = [draw(workspace, f"images/{n}.png", n) for n in range(3)]
     append_log(workspace.sources, [line(f"images/{n}.png") for n in range(3)])
     first = scan(workspace)
-    stat = files[0].stat()
-    files[0].write_bytes(b"x" * stat.st_size)  # same size and time: known by these, so it is not opened
-    os.utime(files[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     draw(workspace, "images/1.png", 77)
+    read = reads(monkeypatch)
     second = scan(workspace, previous=first)
+    assert sorted(read) == ["1.png", "sources.jsonl"]
     assert second.row(0) == first.row(0)
     assert second["width"].to_list() == [30, 107, 32]
     assert second["sha256"][1] == file_digest(files[1]) != first["sha256"][1]
     assert second.row(2) == first.row(2)
-    assert scan(workspace)["status"].to_list() == ["unreadable", "ok", "ok"]
+
+
+def test_other_bytes_of_the_same_size_and_time_are_noticed(workspace: Workspace, tmp_path: Path) -> None:
+    """As `rsync --inplace -t`, `cp -p` and a rename leave them."""
+    append_log(workspace.sources, [line("images/a.png"), line("images/b.png")])
+    for name in "ab":
+        file = draw(workspace, f"images/{name}.png")
+        os.utime(file, (10**9, 10**9))
+    first = scan(workspace)
+    for name in "ab":
+        file = workspace.image(f"images/{name}.png")
+        copy = tmp_path / name
+        copy.write_bytes(b"x" * file.stat().st_size)
+        if name == "a":
+            shutil.copyfile(copy, file)
+        else:
+            copy.replace(file)
+        os.utime(file, (10**9, 10**9))
+    assert scan(workspace, previous=first)["status"].to_list() == ["unreadable", "unreadable"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), PermissionError(errno.EACCES, "Permission denied"),
+              OSError(errno.EMFILE, "Too many open files"), MemoryError()],
+)  # fmt: skip
+def test_what_could_not_be_read_for_a_while_is_tried_again(
+    workspace: Workspace, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(workspace, "images/a.png")
+    workspace.image("images/html.png").write_bytes(b"<html>")
+    append_log(workspace.sources, [line("images/a.png"), line("images/html.png")])
+    whole = scan(workspace)
+    plain = Path.read_bytes
+
+    def fail(self: Path) -> bytes:
+        if self.name == "a.png":
+            raise error
+        return plain(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        assert scan(workspace)["status"].to_list() == ["unreadable", "unreadable"]
+        for_a_while = scan(workspace)
+    read = reads(monkeypatch)
+    assert scan(workspace, previous=for_a_while).equals(whole)
+    assert read == ["sources.jsonl", "a.png"]  # and what is no image is not looked at again
+
+
+def test_a_scan_that_was_ended_goes_on_and_tells_how_far_it_is(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.manifest._BATCH", 2)
+    for n in range(6):
+        draw(workspace, f"images/{n}.png", n)
+    workspace.image("images/3.png").write_bytes(b"<html>")
+    append_log(workspace.sources, [line(f"images/{n}.png") for n in range(6)])
+    whole = scan(workspace)
+    log = tmp_path / "log.jsonl"
+
+    def crash(done: int, total: int) -> None:
+        assert total == 6
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(workspace, log=log, progress=crash)
+    told: list[tuple[int, int]] = []
+    read = reads(monkeypatch)
+    assert scan(workspace, log=log, progress=lambda *step: told.append(step)).equals(whole)
+    assert told == [(2, 2)]
+    assert sorted(read) == ["4.png", "5.png", "log.jsonl", "sources.jsonl"]
 
 
 def test_a_file_that_comes_back_is_readable_again(workspace: Workspace) -> None:

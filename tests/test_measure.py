@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from curate.figures import SIDE, figures, measure_files
 from curate.images import load_with_header
-from curate.measure import dhash, load_grey, measure, pack, phash
+from curate.measure import dhash, measure, pack, phash
 from curate.runner.local import LocalRunner
 from curate.schema import FEATURES, validate
 
@@ -37,8 +37,7 @@ def number(found: imagehash.ImageHash) -> int:
 
 
 def measured(manifest: pl.DataFrame, root: Path, **options: Any) -> tuple[pl.DataFrame, dict[str, str]]:
-    *_, last = measure(manifest, root, runner=HERE, **options)
-    return last
+    return measure(manifest, root, runner=HERE, **options)
 
 
 # -- hashes
@@ -192,12 +191,37 @@ def test_only_what_is_new_or_changed_is_measured(root: Path, manifest_of: Any) -
     assert second.filter(pl.col("path") == "3.png").equals(first.filter(pl.col("path") == "3.png"))
 
 
-def test_what_is_measured_can_be_saved_along_the_way(tmp_path: Path, manifest_of: Any) -> None:
-    Image.new("RGB", (2, 2)).save(tmp_path / "0.png")
-    manifest = manifest_of([{"path": "0.png"}, *({"path": f"{n}.png"} for n in range(1, 130))])
-    heights = [table.height for table, _ in measure(manifest, tmp_path, runner=HERE, batch=1)]
-    assert heights[-1] == 1
-    assert len(heights) > 1
+def test_every_batch_is_kept_and_a_run_that_was_ended_goes_on_from_there(root: Path, manifest_of: Any) -> None:
+    """A crash loses at most the last batch, of what was measured and of what could not be read alike."""
+    manifest = manifest_of([{"path": f} for f in ("0.png", "broken.png", "1.png", "gone.png", "2.png", "3.png")])
+    whole = measured(manifest, root)
+    log = root / "log.jsonl"
+
+    def crash(done: int, total: int) -> None:
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(manifest, root, log=log, progress=crash, batch=1)
+    with log.open("ab") as stream:
+        stream.write(b'{"path": "2.png", "sha')  # a crash while it was written
+    for name in ("0.png", "broken.png", "1.png"):  # were they opened again, they would be told as gone
+        (root / name).unlink()
+    done = []
+    table, failures = measured(manifest, root, log=log, progress=lambda *told: done.append(told), batch=1)
+    assert done == [(1, 3), (2, 3), (3, 3)]  # that a file is gone may be otherwise now, so it is tried again
+    assert table.equals(whole[0])
+    assert failures == whole[1]
+    assert measured(manifest_of([{"path": "0.png", "sha256": "other bytes"}]), root, log=log)[0].height == 0
+
+
+def test_several_workers_measure_what_one_does(root: Path, manifest_of: Any) -> None:
+    manifest = manifest_of([{"path": name} for name in sorted(p.name for p in root.iterdir() if p.is_file())])
+    one = measure(manifest, root, runner=LocalRunner(workers=1), batch=1)
+    several = measure(manifest, root, runner=LocalRunner(workers=3, pool_from=2), batch=2)
+    assert one[0].height == 7
+    assert several[0].equals(one[0])
+    assert several[1] == one[1]
 
 
 def test_plain_pictures_that_lie_differently_are_not_the_same(tmp_path: Path, manifest_of: Any) -> None:
@@ -215,8 +239,3 @@ def test_plain_pictures_that_lie_differently_are_not_the_same(tmp_path: Path, ma
     found = group_table(manifest, table, candidates(table, tmp_path, 10), min_similarity=0.9)
     assert sorted(found["path"].to_list()) == ["wide too.png", "wide.png"]
     assert found["kind"].to_list() == ["exact", "exact"]  # the same pixels, packed otherwise
-
-
-def test_greys_for_comparing_are_square(root: Path) -> None:
-    found = load_grey(root / "0.png", 64)
-    assert (found.shape, found.dtype) == ((64, 64), np.uint8)

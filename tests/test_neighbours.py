@@ -163,7 +163,7 @@ def test_verifying_tells_the_same_picture_from_another_and_broken_files_apart(tm
 def gather(root: Path, manifest_of: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
     paths = sorted(file.name for file in root.iterdir() if file.is_file())
     manifest = manifest_of([{"path": path, "sha256": file_digest(root / path)} for path in paths])
-    *_, (features, _) = measure(manifest, root, runner=LocalRunner(workers=1))
+    features, _ = measure(manifest, root, runner=LocalRunner(workers=1))
     return manifest, features
 
 

@@ -53,7 +53,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 def grouped(root: Path, manifest_of: Any, **options: Any) -> pl.DataFrame:
     names = sorted(p.name for p in root.iterdir() if p.is_file())  # the fixtures keep a home folder there
     manifest = manifest_of([{"path": name, "sha256": file_digest(root / name)} for name in names])
-    *_, (features, _) = measure(manifest, root, runner=HERE)
+    features, _ = measure(manifest, root, runner=HERE)
     found = thorough_candidates(features, root, candidates(features, root, 10), runner=HERE, **options)
     return group_table(manifest, features, found, min_similarity=0.9)
 

@@ -60,7 +60,7 @@ def planted(tmp_path: Path, manifest_of: Any) -> tuple[Tables, dict[str, set[str
             (faulty(fault, seed) if fault != "good" else scene(seed)).save(tmp_path / path)
             wanted.setdefault(fault, set()).add(path)
     manifest = manifest_of([{"path": path} for paths in wanted.values() for path in paths])
-    *_, (features, failures) = measure(manifest, tmp_path, runner=LocalRunner(workers=1))
+    features, failures = measure(manifest, tmp_path, runner=LocalRunner(workers=1))
     assert failures == {}
     return Tables(manifest=manifest, features=features), wanted
 
