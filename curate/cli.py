@@ -455,7 +455,7 @@ def audit(
         return
     for record in records:
         _say(_told(record))
-    for note in records[1].facts["notes"]:
+    for note in [*records[1].facts["notes"], *records[2].facts.get("notes", ())]:
         _say(f"note: {note}")
     _say(f"Next: curate review {name}   (or without a database: curate contact-sheet {name})")
 

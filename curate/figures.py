@@ -126,14 +126,28 @@ def _colourfulness(image: Image.Image) -> float:
 
 
 def _border(grey: NDArray[np.uint8], tolerance: int = 5) -> float:
-    """Share of the area in margins whose rows or columns are uniform, but for so many of 256 levels."""
-    height, width = grey.shape
-    rows = np.flatnonzero(grey.max(axis=1) - grey.min(axis=1) > tolerance)
-    columns = np.flatnonzero(grey.max(axis=0) - grey.min(axis=0) > tolerance)
-    if not len(rows) or not len(columns):
-        return 1.0
-    inside = int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1)
-    return 1.0 - inside / float(height * width)
+    """Share of the area in margins of one colour: outer rows and columns that are wholly as one of the edges is.
+
+    What differs by no more than `tolerance` of 256 levels is the same. So no more than that of a gradient is a margin,
+    and none where what lies inside is of one colour too, as in a flag of three stripes.
+    """
+    low, high = (grey.min(axis=1), grey.min(axis=0)), (grey.max(axis=1), grey.max(axis=0))
+    levels = {
+        (int(low[way][end]) + int(high[way][end])) // 2
+        for way in (0, 1) for end in (0, -1) if int(high[way][end]) - int(low[way][end]) <= tolerance
+    }  # fmt: skip
+    most = 0.0
+    for level in levels:
+        box = []
+        for way in (0, 1):
+            other = np.flatnonzero((low[way] < max(0, level - tolerance)) | (high[way] > min(255, level + tolerance)))
+            if not len(other):
+                return 1.0
+            box.append(slice(int(other[0]), int(other[-1]) + 1))
+        inside = grey[box[0], box[1]]
+        if int(inside.max()) - int(inside.min()) > tolerance:
+            most = max(most, 1.0 - inside.size / grey.size)
+    return most
 
 
 def _within(image: Image.Image, side: int, how: Image.Resampling) -> Image.Image:

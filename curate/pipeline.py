@@ -363,7 +363,8 @@ def run_checks(workspace: Workspace, *, progress: Progress = quiet) -> StageReco
         workspace.write_table("findings", found)
         workspace.write_table("queue", order)
         noise = known[3].noise.round(4).tolist() if known else []
-        return {"findings": dict(found["check"].value_counts(sort=True).iter_rows()), "noise": noise}
+        counts = dict(found["check"].value_counts(sort=True).iter_rows())
+        return {"findings": counts, "noise": noise, "notes": quality.notes(seen, spec.checks)}
 
     return run_stage(workspace, "check", inputs, ["findings", "queue"], work)
 
