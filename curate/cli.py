@@ -260,6 +260,8 @@ def purge(
         _say(f"  removed  {place}")
     for place in made.elsewhere:
         _say(f"  still has it, and was not touched: {place}")
+    for path in made.near:
+        _say(f"  looks like it, and is still there: {path}")
     _say(f"It will not come back. Next: curate audit {name}, curate report {name}, and export again.")
 
 
@@ -471,11 +473,12 @@ def findings(
     ] = None,
     json: Json = False,
 ) -> None:
-    """What was found, worst first; --fail-on makes it a test for CI."""
+    """What was found, worst first; --fail-on makes it a test for CI, of what no decision has settled."""
     import polars as pl
 
     with _dataset(name, json=True) as dataset:
         found = dataset.findings
+        still: dict[str, int] = dict(dataset.open_findings["check"].value_counts().iter_rows())
     if check:
         found = found.filter((pl.col("check") == check) | pl.col("check").str.starts_with(f"{check}:"))
     counts: dict[str, int] = dict(sorted(found["check"].value_counts().iter_rows()))
@@ -489,14 +492,15 @@ def findings(
         if number and not number.strip().isdecimal():
             msg = f"--fail-on {rule!r}: write CHECK or CHECK>N"
             raise InputError(msg)
-        n = sum(count for name_, count in counts.items() if name_ == wanted or name_.startswith(f"{wanted}:"))
+        n = sum(count for name_, count in still.items() if name_ == wanted or name_.startswith(f"{wanted}:"))
         if n > int(number or 0):
-            failed.append(f"{wanted}: {n} findings, more than {int(number or 0)}")
+            failed.append(f"{wanted}: {n} findings that no decision has settled, more than {int(number or 0)}")
     if json:
-        _json({"counts": counts, "findings": found.head(top).to_dicts(), "failed": failed})
+        _json({"counts": counts, "open": still, "findings": found.head(top).to_dicts(), "failed": failed})
     else:
         for kind, n in counts.items():
-            _say(f"{n:>7}  {kind}")
+            settled = n - still.get(kind, 0)
+            _say(f"{n:>7}  {kind}" + (f"   {settled} settled by decisions" if settled else ""))
         for row in found.sort("score", "path").head(top).iter_rows(named=True):
             _say(f"\n{row['path']}\n  {row['check']}: {row['reason']}")
         for reason in failed:
@@ -561,7 +565,10 @@ def decide(
         list[str] | None,
         typer.Option(metavar="CHECK[:KIND]", help="do what the check suggests, for all; can be repeated"),
     ] = None,
-    from_file: Annotated[Path | None, typer.Option("--from", help="CSV: path, decision, label")] = None,
+    distinct: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="PATH PATH", help="these two images are no duplicates")
+    ] = None,
+    from_file: Annotated[Path | None, typer.Option("--from", help="CSV: path, decision, label, other")] = None,
     retract_stale: Annotated[
         bool, typer.Option("--retract-stale", help="retire decisions on bytes that changed")
     ] = False,
@@ -577,11 +584,12 @@ def decide(
         relabel is not None,
         dismiss is not None,
         bool(accept),
+        distinct is not None,
         from_file is not None,
         retract_stale,
     ]
     if sum(given) != 1:
-        msg = "give exactly one of --keep, --drop, --relabel, --dismiss, --accept, --from, --retract-stale"
+        msg = "give exactly one of --keep, --drop, --relabel, --dismiss, --accept, --distinct, --from, --retract-stale"
         raise InputError(msg)
     if any(given[:4]) != bool(image):
         msg = "--keep, --drop, --relabel and --dismiss need --image PATH; the others take none"
@@ -589,6 +597,8 @@ def decide(
     with _dataset(name, json=True) as dataset:
         if accept:
             made = dataset.accept(*accept, why=why)
+        elif distinct is not None:
+            made = dataset.tell_apart(*distinct, why=why)
         elif from_file is not None:
             made = dataset.decide_from(from_file)
         elif retract_stale:

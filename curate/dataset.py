@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from curate import decisions, pipeline
+from curate import decisions, pipeline, suggestions
 from curate.config import CLASS_NAME, Spec, parse_spec
 from curate.decisions import LABEL, MEMBERSHIP, Decision, DecisionLog, Undone, Value
 from curate.errors import InputError, StageNotReady
 from curate.pipeline import Progress, StageRecord, quiet
 from curate.resolve import CleanView
 from curate.runner import RunnerName
-from curate.schema import HOLDOUT
+from curate.schema import GROUPS, HOLDOUT
 from curate.workspace import Workspace, file_digest, read_log
 
 if TYPE_CHECKING:
@@ -115,10 +115,11 @@ class Dataset:
     ) -> tuple[StageRecord, ScrapeSummary | None]:  # fmt: skip
         """Obtain images from search engines, see `curate.acquire.scrape`.
 
-        `force=False` skips it where it finished before with the same classes and settings. The summary is None then.
+        `force=False` skips it where it finished before with the same classes, settings and list of URLs; but not where
+        a class is below its limit and something that may pass was in the way. The summary is None then.
         `watch` is told of every attempt, instead of `progress`.
         """
-        from curate.acquire.scrape import scrape
+        from curate.acquire.scrape import list_of_urls, scrape
 
         spec = self.spec
         summary: list[ScrapeSummary] = []
@@ -139,14 +140,15 @@ class Dataset:
             summary.append(made)
             return {
                 "kept": dict(made.kept), "asked": made.asked, "new": made.new, "advice": list(made.advice),
-                "stopped": made.stopped, "yields": [asdict(y) for y in made.yields],
+                "stopped": made.stopped, "unfinished": made.unfinished, "yields": [asdict(y) for y in made.yields],
             }  # fmt: skip
 
         last = self.records.get("scrape")
-        force = force or bool(last and last.facts.get("stopped"))  # a budget ended it before it was through
+        force = force or bool(last and last.facts.get("unfinished"))
         classes = [c.model_dump(mode="json", exclude={"title"}) for c in spec.classes]
         asked = spec.scrape.model_dump(mode="json", exclude={"threads", "timeout", "retries"})
-        inputs = [classes, asked, list(engines or ()), limit]
+        listed = list_of_urls(self.workspace, spec, engines or spec.scrape.engines, endpoints)
+        inputs = [classes, asked, list(engines or ()), limit, file_digest(listed) if listed else None]
         with self.workspace.stage_lock("scrape"):
             record = pipeline.run_stage(self.workspace, "scrape", inputs, [], work, force=force)
             if (
@@ -241,7 +243,7 @@ class Dataset:
     ) -> list[StageRecord]:  # fmt: skip
         """Run every stage that is not up to date: scrape, measure, dedupe, audit, retrain.
 
-        Scraping is left out where the spec has no query, training where there is no holdout.
+        Scraping is left out where the spec has neither a query nor a list of URLs, training where there is no holdout.
 
         Args:
             obtain: does the scraping, instead of `scrape(force=False)`.
@@ -254,7 +256,8 @@ class Dataset:
                 records.append(record)
                 done(record)
 
-        if obtain or any(c.queries for c in self.spec.classes):
+        spec = self.spec
+        if obtain or any(c.queries for c in spec.classes) or (spec.classes and "urls" in spec.scrape.engines):
             finished(obtain() if obtain else self.scrape(force=False)[0])
         finished(self.measure())
         finished(*self.audit())
@@ -330,8 +333,9 @@ class Dataset:
     def accept(self, *checks: str, by: str | None = None, why: str | None = None) -> list[Decision]:
         """Do what checks suggest for all their findings that nobody decided on: one batch, so one undo takes it back.
 
-        Duplicates go in favour of the image that stays, labels become the suggested class; images for which nothing
-        is suggested are dropped. Dismissed findings are left alone.
+        Duplicates go in favour of the image that stays (never of one that is out, and never all of a group), labels
+        become the suggested class; images for which nothing is suggested are dropped. Dismissed findings are left
+        alone.
 
         Raises:
             InputError: a check has no findings.
@@ -345,26 +349,28 @@ class Dataset:
                 raise InputError(msg)
             parts.append(mine)
         found = pl.concat(parts) if parts else self.findings.clear()
-        folded = decisions.fold(self.decisions, self.manifest)
-        paths = set(self.manifest["path"].to_list())
-        choices: dict[tuple[str, str], Value] = {}
-        for path, name, suggestion in found.select("path", "check", "suggestion").iter_rows():
-            if folded.get(path, f"finding:{name}"):
-                continue
-            choice: tuple[str, Value]
-            if suggestion in paths:
-                choice = (MEMBERSHIP, {"in_favour_of": suggestion})
-            elif suggestion:
-                choice = (LABEL, suggestion)
-            else:
-                choice = (MEMBERSHIP, "out")
-            if not folded.heads.get((path, choice[0])):
-                choices.setdefault((path, choice[0]), choice[1])
-        triples = [(path, aspect, value) for (path, aspect), value in choices.items()]
+        triples = suggestions.choices(found, self.clean, self._groups_or_none())
         return self.decide(triples, check=checks[0] if len(checks) == 1 else None, by=by, why=why)
 
+    def _groups_or_none(self) -> pl.DataFrame:
+        found = pipeline.optional(self.workspace, "groups")
+        return GROUPS.empty() if found is None else found
+
+    @property
+    def open_findings(self) -> pl.DataFrame:
+        """The findings that no decision has settled yet, see `curate.suggestions.open_findings`."""
+        return suggestions.open_findings(self.findings, self.clean, self._groups_or_none())
+
+    def tell_apart(self, path: str, other: str, *, why: str | None = None) -> list[Decision]:
+        """Decide that two images are no duplicates: from the next dedupe on they, and their bytes, never group.
+
+        Raises:
+            InputError: an image is not in the manifest, or both have the same bytes.
+        """
+        return self.decide([decisions.tell_apart(self.manifest, path, other)], why=why)
+
     def decide_from(self, table: Path, *, by: str | None = None) -> list[Decision]:
-        """Append the decisions of a CSV with the columns `path, decision (keep|drop|relabel), label`.
+        """Append the decisions of a CSV: `path, decision (keep|drop|relabel|distinct), label` or `other` (a path).
 
         Raises:
             InputError: the file or a column is missing, or a row says something else; nothing is appended then.
@@ -384,8 +390,13 @@ class Dataset:
                 choices.append((row["path"], MEMBERSHIP, "in" if said == "keep" else "out"))
             elif said == "relabel" and label:
                 choices.append((row["path"], LABEL, label))
+            elif said == "distinct" and row.get("other"):
+                choices.append(decisions.tell_apart(self.manifest, row["path"], row["other"].strip()))
             elif said:
-                msg = f"{table}, row {number}: {said!r} with label {label!r}: write keep, drop, or relabel and a class"
+                msg = (
+                    f"{table}, row {number}: {said!r} with label {label!r}: write keep, drop, relabel and a class, "
+                    "or distinct and the path of the other image in the column `other`"
+                )
                 raise InputError(msg)
         return self.decide(choices, by=by)
 

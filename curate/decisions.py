@@ -22,6 +22,7 @@ from curate.workspace import append_log, digest, now, read_log
 MEMBERSHIP = "membership"
 LABEL = "label"
 SPLIT = "split"
+PAIR = "pair:"
 
 Scope = Literal["row", "bytes"]
 Value = str | dict[str, str]
@@ -44,7 +45,7 @@ class Decision:
         sha256: digest of the bytes that were looked at; where they change, the decision is stale.
         aspect: `membership`, `label`, `split`, `finding:<check>` or `pair:<other path>`.
         value: `in`, `out` or `{"in_favour_of": path}` (out, and what stays instead); a class name; a split;
-            `dismissed`; `distinct`.
+            `dismissed`; `{"distinct": sha256}`, the other image's bytes, or plain `distinct`.
         scope: `row`: this path alone; `bytes`: every row with these bytes.
         supersedes: the heads of the same aspect that the writer saw.
         check: the check that led here. batch: the bulk action this belongs to.
@@ -71,8 +72,9 @@ class Decision:
         }
         if self.aspect.startswith("finding:"):
             valid = self.value == "dismissed"
-        elif self.aspect.startswith("pair:"):
-            valid = self.value == "distinct"
+        elif self.aspect.startswith(PAIR):
+            other = self.value.get("distinct") if isinstance(self.value, dict) else None
+            valid = self.value == "distinct" or isinstance(other, str)
         else:
             valid = ok.get(self.aspect, False)
         if not valid:
@@ -92,7 +94,14 @@ class Decision:
     @property
     def in_favour_of(self) -> str | None:
         """The path that stays in place of this one."""
-        return self.value["in_favour_of"] if isinstance(self.value, dict) else None
+        return self.value.get("in_favour_of") if isinstance(self.value, dict) else None
+
+    @property
+    def pair(self) -> tuple[str, str | None] | None:
+        """The path of the image that this one was told apart from, and the bytes that it had."""
+        if not self.aspect.startswith(PAIR):
+            return None
+        return self.aspect.removeprefix(PAIR), self.value.get("distinct") if isinstance(self.value, dict) else None
 
     def _content(self) -> dict[str, Any]:
         content = {
@@ -225,7 +234,7 @@ class Folded:
 
     Attributes:
         heads: (path, aspect) to the decisions in force; more than one only where they agree or are in conflict.
-        stale: living decisions whose image's bytes have changed.
+        stale: living decisions whose image's bytes have changed, or those of the image it was told apart from.
         missing: living decisions whose image is no longer in the manifest.
     """
 
@@ -270,6 +279,9 @@ def fold(log: DecisionLog, manifest: pl.DataFrame) -> Folded:
             rows = [decision.path]
         else:
             rows = []
+        other, bytes_then = decision.pair or ("", None)
+        if bytes_then and digests.get(other) not in {bytes_then, None}:
+            rows = []  # the picture that it was told apart from is another one now
         for row in rows:
             candidates.setdefault((row, decision.aspect), []).append(decision)
         if not rows:
@@ -281,6 +293,29 @@ def fold(log: DecisionLog, manifest: pl.DataFrame) -> Folded:
             decisions = [d for d in decisions if d.decision_id not in superseded] or decisions
         heads[key] = tuple(decisions)
     return Folded(heads, tuple(stale), tuple(missing))
+
+
+def tell_apart(manifest: pl.DataFrame, path: str, other: str) -> tuple[str, str, Value]:
+    """The choice that two images are no duplicates of one another, for `decide`.
+
+    Raises:
+        InputError: the other image is not in the manifest, or both have the same bytes.
+    """
+    digests = dict(manifest.filter(pl.col("path").is_in([path, other])).select("path", "sha256").iter_rows())
+    if other not in digests:
+        msg = f"no image {other!r} in the manifest. `curate findings` lists paths."
+        raise InputError(msg)
+    if path == other or digests.get(path) == digests[other]:
+        msg = f"{path} and {other} have the same bytes: they are duplicates, whatever is decided."
+        raise InputError(msg)
+    return path, f"{PAIR}{other}", {"distinct": digests[other]}
+
+
+def told_apart(folded: Folded, manifest: pl.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of paths that somebody called not duplicates, sorted; only of images that are there."""
+    known = set(manifest["path"].to_list())
+    pairs = ((path, aspect.removeprefix(PAIR)) for path, aspect in folded.heads if aspect.startswith(PAIR))
+    return sorted((path, other) for path, other in pairs if other in known)
 
 
 def decide(

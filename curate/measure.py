@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.fft import dct
 
 from curate.figures import Job, Measured, measure_files
-from curate.images import is_passing, load
+from curate.images import is_passing
 from curate.runner import Runner
 from curate.schema import FEATURES
 from curate.workspace import append_log, read_log
@@ -114,9 +113,3 @@ def _ordered(parts: list[pl.DataFrame], manifest: pl.DataFrame) -> pl.DataFrame:
         .join(table, on="path", how="inner", maintain_order="left")
         .select(list(FEATURES.columns))
     )
-
-
-def load_grey(file: Path, side: int) -> NDArray[np.uint8]:
-    """A picture as (side, side) greys, for verifying candidates. Raises `ImageFailure`."""
-    image = load(file, draft=2 * side).convert("L")
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

@@ -25,10 +25,10 @@ from curate.errors import DataCorrupt, InputError, StageNotReady
 from curate.neighbours.thorough import thorough_candidates
 from curate.resolve import CleanView, resolve
 from curate.runner import RunnerName, get_runner
-from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PREDICTIONS
+from curate.schema import EMBEDDINGS, FEATURES, GROUPS, HOLDOUT, PAIRS, PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, now, write_json
 
-VERSIONS = {"measure": 3, "dedupe": 2, "audit": 3, "check": 3, "retrain": 1, "report": 1, "export": 1}
+VERSIONS = {"measure": 3, "dedupe": 3, "audit": 3, "check": 4, "retrain": 1, "report": 1, "export": 1}
 """Raised when a stage computes something else from the same inputs, so that what is on disk is made anew."""
 
 CHECKS: tuple[checks.Check, ...] = (
@@ -226,39 +226,48 @@ def run_dedupe(
         known = records(workspace).get("dedupe")
         thorough = spec.dedupe.thorough or (known is not None and bool(known.facts.get("thorough")))
     images = workspace.read_table("manifest")
-    folded = decisions.fold(decisions.read(workspace.decisions), images)
-    distinct = sorted(
-        (path, aspect.removeprefix("pair:")) for path, aspect in folded.heads if aspect.startswith("pair:")
-    )
+    distinct = decisions.told_apart(decisions.fold(decisions.read(workspace.decisions), images), images)
 
     def work() -> dict[str, Any]:
         features = workspace.read_table("features")
-        memory = neighbours.Memory(workspace.cache)
         found = neighbours.candidates(
-            features, workspace.root, spec.dedupe.max_distance, runner=get_runner(runner), memory=memory,
-            progress=lambda done, total: progress("dedupe", "pairs compared", done, total),
+            features, workspace.root, spec.dedupe.max_distance, min_similarity=spec.dedupe.min_similarity,
+            runner=get_runner(runner), cache=workspace.cache,
+            progress=lambda what, done, total: progress("dedupe", what, done, total),
         )  # fmt: skip
         if thorough:
             vectors = _embedded(workspace, images.filter(pl.col("status") == "ok"), spec, runner, progress)
             found = thorough_candidates(
                 features, workspace.root, found, runner=get_runner(runner), embeddings=vectors,
                 min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
-                cache=workspace.cache, memory=memory,
+                cache=workspace.cache, memory=neighbours.Memory(workspace.cache),
                 progress=lambda what, done, total: progress("dedupe", what, done, total),
             )  # fmt: skip
         table = neighbours.group_table(
             images, features, found, min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
             keeper=spec.dedupe.keeper, distinct=distinct,
         )  # fmt: skip
+        pairs = neighbours.pair_table(
+            images, found, min_similarity=spec.dedupe.min_similarity, min_aligned=spec.dedupe.min_aligned,
+            distinct=distinct,
+        )  # fmt: skip
+        workspace.write_table("pairs", pairs)
         workspace.write_table("groups", table)
         groups = table["group"].n_unique()
-        return {"pairs": len(found), "groups": groups, "images": table.height, "thorough": thorough}
+        return {"pairs": pairs.height, "groups": groups, "images": table.height, "thorough": thorough}
 
     inputs = [
         measured.tables["features"], images.select("path", "obtained", "status").rows(),
-        spec.dedupe.model_dump(mode="json"), distinct, thorough,
+        spec.dedupe.model_dump(mode="json"), distinct, _embedding_tag(spec) if thorough else "",
     ]  # fmt: skip
-    return run_stage(workspace, "dedupe", inputs, ["groups"], work)
+    return run_stage(workspace, "dedupe", inputs, ["groups", "pairs"], work)
+
+
+def _embedding_tag(spec: Spec) -> str:
+    """What embeddings depend on: the backbone, its weights and the size of the pictures."""
+    weights = Path(spec.audit.weights)
+    content = f"+{file_digest(weights)[:8]}" if spec.audit.weights and weights.is_file() else ""
+    return f"{spec.audit.backbone}@{spec.audit.image_size}{content}"
 
 
 def _embedded(
@@ -270,16 +279,13 @@ def _embedded(
     from curate.learn.embed import embed
 
     options = spec.audit
-    tag = f"{options.backbone}@{options.image_size}"
-    if options.weights:
-        tag += "+" + file_digest(Path(options.weights))[:8]
     images = images.sort("path")
     pixels = decoded(
         workspace, images, options.image_size, runner=get_runner(runner),
         progress=lambda done, total: progress("dedupe", "decoding", done, total),
     )  # fmt: skip
     vectors = embed(
-        images, pixels, load_backbone(options.backbone, weights=options.weights), tag=tag,
+        images, pixels, load_backbone(options.backbone, weights=options.weights), tag=_embedding_tag(spec),
         previous=optional(workspace, "embeddings"),
         progress=lambda done, total: progress("dedupe", "embedding", done, total),
     )  # fmt: skip
@@ -304,16 +310,22 @@ def run_audit(
 
         wanted = resolve_mode("auto")
     judged_rows = judged.select("path", "sha256", "label").rows()
-    inputs = [judged_rows, grouped.tables["groups"], spec.audit.model_dump(mode="json"), wanted, classes]
+    inputs = [
+        judged_rows, grouped.tables["groups"], grouped.tables["pairs"], spec.audit.model_dump(mode="json"),
+        _embedding_tag(spec), wanted, classes,
+    ]  # fmt: skip
     if wanted == "finetune":
         inputs += [spec.train.model_dump(mode="json"), spec.augment.model_dump(mode="json")]
+
+    readable = images.filter(pl.col("status") == "ok")
+    _, connected = neighbours.touching(readable, workspace.read_table("pairs"))
 
     def work() -> dict[str, Any]:
         from curate.learn.audit import audit
         from curate.learn.backbones import device_name
 
         done = audit(
-            workspace, judged, workspace.read_table("groups"), classes, spec=spec, mode=wanted,
+            workspace, judged, connected, classes, spec=spec, mode=wanted,
             runner=get_runner(runner), previous=optional(workspace, "embeddings"),
             progress=lambda what, done, total: progress("audit", what, done, total),
         )  # fmt: skip
@@ -385,10 +397,10 @@ def tables_of(workspace: Workspace, spec: Spec) -> checks.Tables:
         return empty if found is None else found
 
     return checks.Tables(
-        manifest=images, features=table("features", FEATURES.empty()), groups=table("groups", GROUPS.empty()),
-        embeddings=table("embeddings", EMBEDDINGS.empty()), predictions=table("predictions", PREDICTIONS.empty()),
-        classes=tuple(classes_of(spec, images)), titles=spec.class_titles,
-        orphans=_orphans(workspace),
+        manifest=images, features=table("features", FEATURES.empty()), pairs=table("pairs", PAIRS.empty()),
+        groups=table("groups", GROUPS.empty()), embeddings=table("embeddings", EMBEDDINGS.empty()),
+        predictions=table("predictions", PREDICTIONS.empty()), classes=tuple(classes_of(spec, images)),
+        titles=spec.class_titles, orphans=_orphans(workspace),
     )  # fmt: skip
 
 
@@ -401,17 +413,16 @@ def clean_view(workspace: Workspace, *, only_reviewed: bool = False) -> CleanVie
 def training_sets(workspace: Workspace) -> tuple[dict[str, pl.DataFrame], pl.DataFrame, int]:
     """The images of both arms and of the holdout (`path, sha256, label`), and how many were kept out as leaks.
 
-    An image in a duplicate group with one of the holdout takes part in neither arm.
+    An image that shows the same picture as one of the holdout takes part in neither arm.
     """
     images = workspace.read_table("manifest")
     columns = ["path", "sha256", "label"]
     labelled = images.filter((pl.col("status") == "ok") & pl.col("label").is_not_null())
     held = pl.col("split").eq_missing(HOLDOUT)
-    groups = optional(workspace, "groups")
-    leaks: set[str] = set()
-    if groups is not None:
-        holdout_groups = groups.join(labelled.filter(held), on="path", how="semi")["group"].unique().to_list()
-        leaks = set(groups.filter(pl.col("group").is_in(holdout_groups))["path"].to_list())
+    pairs = optional(workspace, "pairs")
+    direct, _ = neighbours.touching(labelled, PAIRS.empty() if pairs is None else pairs)
+    trusted = set(labelled.filter(held)["path"].to_list())
+    leaks = {path for path, others in direct.items() if not trusted.isdisjoint(others)}
     clean = resolve(images, decisions.read(workspace.decisions)).images
     free = ~held & ~pl.col("path").is_in(list(leaks))
     arms = {"raw": labelled.filter(free).select(columns), "curated": clean.filter(free).select(columns)}
@@ -498,8 +509,10 @@ def set_holdout(workspace: Workspace, n: int, *, seed: int = 0, by: str | None =
     free = images.filter(
         (pl.col("status") == "ok") & pl.col("label").is_not_null() & pl.col("split").ne_missing(HOLDOUT)
     )
-    groups = optional(workspace, "groups")
-    alone = free if groups is None else free.join(groups, on="path", how="anti")
+    pairs = optional(workspace, "pairs")
+    readable = images.filter(pl.col("status") == "ok")
+    copies = list(neighbours.touching(readable, PAIRS.empty() if pairs is None else pairs)[0])
+    alone = free.filter(~pl.col("path").is_in(copies))
     if not 0 < n <= alone.height // 2:
         msg = f"a holdout of {n} does not fit {alone.height} labelled images without duplicates: at most half of them."
         raise InputError(msg)

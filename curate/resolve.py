@@ -20,6 +20,9 @@ WHY = {
 }
 """Why an image is in or out: the values of CleanView's column `why`."""
 
+STANDING = ("in", "same_bytes", "unlabelled", "unreviewed")
+"""Of these, an image can stay in place of another: it is there, and nobody took it out."""
+
 
 @dataclass(frozen=True)
 class CleanView:
@@ -94,8 +97,15 @@ def resolve(manifest: pl.DataFrame, log: DecisionLog, *, only_reviewed: bool = F
         "included": pl.Boolean, "why": pl.String, "in_favour_of": pl.String, "relabelled": pl.Boolean,
     }  # fmt: skip
     table = pl.DataFrame(rows, schema=schema, orient="row")
-    standing = set(table.filter(pl.col("why").is_in(["in", "same_bytes"]))["path"].to_list())
-    followers = table.filter(pl.col("why") == "duplicate")
-    pairs = followers.select("path", "in_favour_of").iter_rows()
-    orphans = tuple(path for path, favoured in pairs if favoured not in standing)
+    standing = set(table.filter(pl.col("why").is_in(list(STANDING)))["path"].to_list())
+    favoured = dict(table.filter(pl.col("why") == "duplicate").select("path", "in_favour_of").iter_rows())
+    orphans = tuple(path for path in favoured if _last(path, favoured) not in standing)
     return CleanView(table, folded, orphans)
+
+
+def _last(path: str, favoured: dict[str, str]) -> str:
+    """Where the chain of images dropped in favour of one another ends."""
+    seen = {path}
+    while (path := favoured[path]) in favoured and path not in seen:
+        seen.add(path)
+    return path

@@ -59,6 +59,15 @@ GROUPS = TableSchema(
     },
 )  # fmt: skip
 
+PAIRS = TableSchema(
+    name="pairs",
+    columns={
+        "first": pl.String, "second": pl.String, "distance": pl.Int16, "similarity": pl.Float32,
+        "aligned": pl.Boolean, "equal": pl.Boolean,
+    },
+    key=("first", "second"),
+)  # fmt: skip
+
 EMBEDDINGS = TableSchema(
     name="embeddings",
     columns={"path": pl.String, "sha256": pl.String, "vector": pl.Array(pl.Float32, 0), "backbone": pl.String},
@@ -93,7 +102,7 @@ QUEUE = TableSchema(
     nullable=frozenset({"p_wrong", "suggestion"}),
 )  # fmt: skip
 
-TABLES = {t.name: t for t in (MANIFEST, FEATURES, GROUPS, EMBEDDINGS, PREDICTIONS, FINDINGS, QUEUE)}
+TABLES = {t.name: t for t in (MANIFEST, FEATURES, PAIRS, GROUPS, EMBEDDINGS, PREDICTIONS, FINDINGS, QUEUE)}
 
 
 def validate(table: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:

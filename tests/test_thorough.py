@@ -98,13 +98,13 @@ def test_what_cannot_be_read_takes_no_part(tmp_path: Path) -> None:
     scene(0).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no picture")
     seen = views([("b", str(tmp_path / "b.png")), ("a", str(tmp_path / "a.png")), ("gone", str(tmp_path / "gone.png"))])
-    assert seen.digests.tolist() == ["a"]
-    assert len(views([])) == 0
+    assert seen["digest"].tolist() == ["a"]
+    assert len(views([])["digest"]) == 0
 
 
 def test_nothing_to_compare_is_no_pair() -> None:
     empty = views([])
-    assert by_windows(empty.hashes).shape == (0, 2)
+    assert by_windows(empty["hashes"]).shape == (0, 2)
     assert by_vectors(np.zeros((1, 5))).shape == (0, 2)
     assert by_vectors(np.zeros((0, 5))).shape == (0, 2)
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from curate.config import ChecksSpec
 from curate.errors import CurateError, TableError
-from curate.schema import EMBEDDINGS, FEATURES, FINDINGS, GROUPS, HOLDOUT, PREDICTIONS, validate
+from curate.schema import EMBEDDINGS, FEATURES, FINDINGS, GROUPS, HOLDOUT, PAIRS, PREDICTIONS, validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Tables:
     """What a check sees. Tables of stages that have not run are empty.
 
     Attributes:
-        manifest, features, groups, embeddings, predictions: see `curate.schema`.
+        manifest, features, pairs, groups, embeddings, predictions: see `curate.schema`.
         classes: class names, in the order of the columns of `probs`.
         titles: class name to what people read.
         orphans: path to the image it was dropped in favour of, where that one is itself out or unreadable.
@@ -27,6 +27,7 @@ class Tables:
 
     manifest: pl.DataFrame
     features: pl.DataFrame = field(default_factory=FEATURES.empty)
+    pairs: pl.DataFrame = field(default_factory=PAIRS.empty)
     groups: pl.DataFrame = field(default_factory=GROUPS.empty)
     embeddings: pl.DataFrame = field(default_factory=EMBEDDINGS.empty)
     predictions: pl.DataFrame = field(default_factory=PREDICTIONS.empty)

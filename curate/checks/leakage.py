@@ -6,6 +6,7 @@ import polars as pl
 
 from curate.checks.base import Tables, finding, table
 from curate.config import ChecksSpec
+from curate.neighbours import touching
 from curate.schema import HOLDOUT
 
 LEAKAGE = "leakage"
@@ -17,18 +18,17 @@ def _trust(split: str) -> tuple[int, str]:
 
 
 def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
-    """Findings `leakage`: images in a group with an image of a split that is trusted more, the holdout before all."""
+    """Findings `leakage`: images with the same bytes as one of a split that is trusted more, or in a verified pair with
+    it, the holdout before all. Groups are of no use here: they are cut.
+    """
     readable = tables.manifest.filter(pl.col("status") == "ok")
-    split = readable.select("path", pl.col("split").fill_null("train"))
-    members = tables.groups.join(split, on="path").sort("group", "path")
+    split = dict(readable.select("path", pl.col("split").fill_null("train")).iter_rows())
+    group = dict(tables.groups.select("path", "group").iter_rows())
     rows = []
-    for (group,), part in members.group_by("group", maintain_order=True):
-        if part["split"].n_unique() < 2:
-            continue
-        kept = min(part["split"].to_list(), key=_trust)
-        held = part.filter(pl.col("split") == kept)["path"].to_list()
-        for path, name in part.select("path", "split").iter_rows():
-            if name != kept:
-                reason = f"in {name}, but the same picture as {held[0]}: what is measured there would be too good"
-                rows.append(finding(path, LEAKAGE, 0.0, reason, group=int(str(group)), suggestion=held[0]))
+    for path, others in touching(readable, tables.pairs)[0].items():
+        held = min(others, key=lambda other: (_trust(split[other]), other))
+        if _trust(split[held]) < _trust(split[path]):
+            together = group.get(path) if group.get(path) == group.get(held) else None
+            reason = f"in {split[path]}, but the same picture as {held}: what is measured there would be too good"
+            rows.append(finding(path, LEAKAGE, 0.0, reason, group=together, suggestion=held))
     return table(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ def resolve_mode(mode: Literal["auto", "probe", "finetune"]) -> Mode:
 
 
 def audit(
-    workspace: Workspace, images: pl.DataFrame, groups: pl.DataFrame, classes: Sequence[str], *, spec: Spec,
+    workspace: Workspace, images: pl.DataFrame, groups: Mapping[str, int], classes: Sequence[str], *, spec: Spec,
     mode: Mode, runner: Runner, previous: pl.DataFrame | None = None, progress: Progress = lambda *_: None,
 ) -> Audit:  # fmt: skip
     """Embed images and predict each by a model that saw neither it nor a near-duplicate of it.
@@ -66,7 +66,7 @@ def audit(
     Args:
         workspace: the data set; its cache is used.
         images: readable rows of the manifest outside the holdout; rows without a label are predicted, never learnt.
-        groups: schema `GROUPS`; images of one group share a fold.
+        groups: path to the number of what hangs together as duplicates, see `neighbours.touching`: it shares a fold.
         classes: names, in the order of the probabilities.
         spec: its `audit` section; for `finetune` also `train` and `augment`.
         mode: `probe` (regression on frozen embeddings) or `finetune` (fastai training per fold).
@@ -134,15 +134,11 @@ def _tell_fold(progress: Progress, before: int, repeats: int, done: int, total: 
     progress("predicting folds", before + done, total * repeats)
 
 
-def fold_groups(images: pl.DataFrame, groups: pl.DataFrame) -> NDArray[np.int64]:
-    """(N,) ids: images of one duplicate group share one, every other image has its own."""
-    joined = images.select("path").join(groups.select("path", "group"), on="path", how="left", maintain_order="left")
-    number = joined["group"].to_numpy().astype(np.float64)
-    alone = np.isnan(number)
-    out = np.where(alone, 0, number).astype(np.int64)
-    first_free = int(out.max(initial=-1)) + 1
-    out[alone] = first_free + np.arange(int(alone.sum()))
-    return out
+def fold_groups(images: pl.DataFrame, groups: Mapping[str, int]) -> NDArray[np.int64]:
+    """(N,) ids: images of one number in `groups`, which is by path, share one; every other image has its own."""
+    place: dict[int | str, int] = {}
+    keys = (groups.get(path, path) for path in images["path"])
+    return np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.int64)
 
 
 def finetune(

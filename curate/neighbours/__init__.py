@@ -6,12 +6,11 @@ bits, so each candidate pair is compared as pictures before it counts.
 
 from curate.neighbours.candidates import Candidate, candidates
 from curate.neighbours.graph import groups
-from curate.neighbours.grouping import Keeper, group_table
+from curate.neighbours.grouping import Keeper, group_table, pair_table, touching
 from curate.neighbours.hamming import Pairs, near_pairs
 from curate.neighbours.memory import Memory
-from curate.neighbours.pixels import correlation, verify
 
 __all__ = [
-    "Candidate", "Keeper", "Memory", "Pairs", "candidates", "correlation", "group_table", "groups", "near_pairs",
-    "verify",
+    "Candidate", "Keeper", "Memory", "Pairs", "candidates", "group_table", "groups", "near_pairs",
+    "pair_table", "touching",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,21 +12,31 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.neighbours.hamming import near_pairs
-from curate.neighbours.memory import Memory
-from curate.neighbours.pixels import verify
+from curate.neighbours.looks import Looks, pixel_digests
 from curate.runner import Runner, get_runner
 
-_BATCH = 256
+MIN_SIMILARITY = 0.9
+"""The least similarity of two pictures as they are that makes them duplicates, see `Looks.similarity`."""
 MIN_ALIGNED = 0.65
 """The least similarity after alignment that makes a candidate a duplicate, see `alignment.similarity`."""
+
+_ALIKE_IN_SHAPE = 0.12
+"""How far the logarithms of two aspects may differ."""
+_EQUAL_WITHIN = 4
+"""Bits by which hashes of equal pixels may differ: a JPEG is measured at a smaller scale than a PNG of it."""
+_SHORT = 32
+"""A longer run of one hash (blank pages, one placeholder) is not compared all with all."""
+_MOST_LEADERS = 64
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A pair of images whose hashes are near, with what the pixels say.
+    """A pair of images with what the pixels say.
 
-    `similarity` is the correlation of their greys at 64 px, -1 to 1; NaN where a file could not be read again. Where
-    they are `aligned` (one turned, cropped or written over), it is `alignment.similarity`, 0 to 1, which is lower.
+    `similarity` is that of the pictures in small, -1 to 1, see `Looks.similarity`. Where they are `aligned` (one
+    turned, cropped or written over), it is `alignment.similarity`, 0 to 1, which is lower.
     """
 
     first: str
@@ -44,80 +54,120 @@ def passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> b
 
 
 def candidates(
-    features: pl.DataFrame, root: Path, max_distance: int, *, runner: Runner | None = None,
-    memory: Memory | None = None, progress: Callable[[int, int], None] | None = None,
+    features: pl.DataFrame, root: Path, max_distance: int, *, min_similarity: float = MIN_SIMILARITY,
+    runner: Runner | None = None, cache: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Candidate]:  # fmt: skip
-    """Pairs of different bytes whose phash is near and whose aspect is alike, with their similarity on pixels.
+    """Pairs of different bytes whose phash is near, whose aspect is alike, and whose pictures are alike in small.
 
-    One row per sha256 takes part, the first by path; identical bytes are `exact` without looking at pixels.
+    One row per sha256 takes part, the first by path; identical bytes are `exact` without looking at pixels. In a long
+    run of one hash each picture is paired with the largest that it is like, so that runs of thousands do not cost the
+    square of their length.
 
     Args:
         features: schema `FEATURES`.
         root: folder that paths are relative to.
         max_distance: bits of phash, 0 to 16.
+        min_similarity: pairs that are less alike are left out.
         runner: where pictures are read; by default on all cores.
-        memory: what was compared before is not compared again.
-        progress: called with (done, all).
+        cache: a folder that keeps what pictures look like.
+        progress: called with (what, done, all).
     """
+    runner = runner or get_runner()
     rows = features.sort("path").unique("sha256", keep="first", maintain_order=True)
     # The largest first: they are likely to stand for their group, and so must meet all others.
     rows = rows.sort(-(pl.col("width").cast(pl.Int64) * pl.col("height")), "path")
-    pairs, distances = _proposed(rows, max_distance)
-    paths, digests = rows["path"].to_list(), rows["sha256"].to_list()
-    files = [str(root / path) for path in paths]
+    distinct, bucket, count = np.unique(rows["phash"].to_numpy(), return_inverse=True, return_counts=True)
+    near = near_pairs(distinct, max_distance)
+    taking_part = count > 1
+    taking_part[near[0]] = taking_part[near[1]] = True
+    rows = rows.filter(pl.Series(taking_part[bucket]))
+    jobs = [(sha, str(root / path)) for sha, path in rows.select("sha256", "path").iter_rows()]
+    looks = Looks.read(
+        jobs, runner=runner, cache=cache, progress=lambda done, total: progress("candidates read", done, total)
+    )
+    rows = rows.filter(pl.col("sha256").is_in(looks.digest.tolist()))  # in the order of `looks`
+    search = _Search(looks, np.log(rows["aspect"].to_numpy()), min_similarity)
+    members = _members(np.searchsorted(distinct, rows["phash"].to_numpy()), len(distinct))
+    parts = list(search.pairs(members, near, lambda done, total: progress("pairs compared", done, total)))
+    first, second = (np.concatenate([np.empty(0, np.int64), *(part[k] for part in parts)]) for k in (0, 1))
+    hashes = rows["phash"].to_numpy()
+    distance = np.bitwise_count(hashes[first] ^ hashes[second])
+    similarity = np.concatenate([np.empty(0, np.float32), *(part[2] for part in parts)])
     size = rows.select("width", "height").to_numpy()
-    memory = memory or Memory(None)
-    similarity, equal = memory.look_up(digests, pairs, aligned=False)
-    todo = np.flatnonzero(np.isnan(similarity))
-    # A lossless copy has the same hash and shape.
-    maybe = (distances[todo] == 0) & (size[pairs[todo, 0]] == size[pairs[todo, 1]]).all(axis=1)
-    jobs = [
-        (files[x], files[y], same) for (x, y), same in zip(pairs[todo].tolist(), maybe.tolist(), strict=True)
-    ]  # fmt: skip
-    done = 0
-    for part in (runner or get_runner()).map_batches(verify, jobs, size=_BATCH):
-        here = todo[done : done + len(part)]
-        similarity[here], equal[here] = [s for s, _ in part], [same for _, same in part]
-        memory.add(digests, pairs[here], similarity[here], equal[here], aligned=False)
-        done += len(part)
-        if progress:
-            progress(done, len(jobs))
-    memory.save()
+    maybe = (distance <= _EQUAL_WITHIN) & (similarity >= 0.99) & (size[first] == size[second]).all(axis=1)
+    wanted = np.unique(np.concatenate([first[maybe], second[maybe]]))
+    paths, shas = rows["path"].to_list(), rows["sha256"].to_list()
+    pixels = pixel_digests(
+        [(shas[row], str(root / paths[row])) for row in wanted.tolist()], runner=runner, cache=cache,
+        progress=lambda done, total: progress("pixels compared", done, total),
+    )  # fmt: skip
     found = []
-    told = zip(pairs.tolist(), distances.tolist(), similarity.tolist(), equal.tolist(), strict=True)
-    for (x, y), distance, alike, same in told:
-        first, second = sorted((paths[x], paths[y]))
-        found.append(Candidate(first=first, second=second, distance=distance, similarity=alike, equal=same))
+    for x, y, bits, alike, same in zip(
+        first.tolist(), second.tolist(), distance.tolist(), similarity.tolist(), maybe.tolist(), strict=True
+    ):
+        equal = same and shas[x] in pixels and pixels[shas[x]] == pixels.get(shas[y])
+        a, b = sorted((paths[x], paths[y]))
+        found.append(Candidate(first=a, second=b, distance=bits, similarity=alike, equal=equal))
     return sorted(found, key=lambda c: (c.first, c.second))
 
 
-def _proposed(rows: pl.DataFrame, max_distance: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(N, 2) places of pictures to compare, in order, and (N,) how many bits their hashes differ by."""
-    aspect = np.log(rows["aspect"].to_numpy())
-    distinct, inverse = np.unique(rows["phash"].to_numpy(), return_inverse=True)
-    members: list[list[int]] = [[] for _ in distinct]
-    for row, value in enumerate(inverse.tolist()):
-        members[value].append(row)
-    wanted: list[tuple[int, int, int]] = []
-    for rows_here in members:
-        # Runs of equal hashes (blank pages) would be quadratic: in long ones each meets the largest of each shape.
-        if len(rows_here) <= 32:
-            wanted += [(x, y, 0) for x, y in combinations(rows_here, 2)]
-        else:
-            hubs = _hubs(rows_here, aspect, 16)
-            wanted += [(x, y, 0) for x, y in {(min(h, r), max(h, r)) for h in hubs for r in rows_here if h != r}]
-    for a, b, distance in zip(*near_pairs(distinct, max_distance), strict=True):
-        some = {(x, y) for x in _hubs(members[a], aspect, 8) for y in members[b][:64]}
-        some |= {(x, y) for x in members[a][:64] for y in _hubs(members[b], aspect, 8)}
-        wanted += [(x, y, int(distance)) for x, y in some]
-    table = np.array(sorted(wanted), dtype=np.int64).reshape(-1, 3)
-    table = table[np.abs(aspect[table[:, 0]] - aspect[table[:, 1]]) < 0.12]
-    return table[:, :2], table[:, 2]
+def _members(bucket: Rows, n: int) -> list[Rows]:
+    """The rows of each bucket, in order."""
+    order = np.argsort(bucket, kind="stable")
+    return np.split(order, np.searchsorted(bucket[order], np.arange(1, n)))
 
 
-def _hubs(rows: Sequence[int], aspect: NDArray[np.floating], count: int) -> list[int]:
-    """The first `count` of each shape."""
-    by_shape: dict[float, list[int]] = {}
-    for row in rows:
-        by_shape.setdefault(round(float(aspect[row]), 1), []).append(row)
-    return [row for part in by_shape.values() for row in part[:count]]
+class _Search:
+    """Pairs of rows that are alike in small; rows come with the largest picture first."""
+
+    def __init__(self, looks: Looks, aspect: NDArray[np.floating], min_similarity: float) -> None:
+        self._looks = looks
+        self._aspect = aspect
+        self._least = min_similarity
+
+    def pairs(
+        self, members: Sequence[Rows], near: tuple[Rows, Rows, NDArray[np.int16]],
+        progress: Callable[[int, int], None],
+    ) -> Iterator[tuple[Rows, Rows, NDArray[np.float32]]]:  # fmt: skip
+        """Rows and similarity of pairs within buckets of one hash, and of buckets with near hashes."""
+        leading = list(members)
+        for number, rows in enumerate(members):
+            if len(rows) > _SHORT:
+                led = list(self._led(rows))
+                yield from (part for _, part in led)
+                leading[number] = np.array([leader for leader, _ in led[:_MOST_LEADERS]], dtype=np.int64)
+            elif len(rows) > 1:
+                first, second = np.array(list(combinations(rows.tolist(), 2)), dtype=np.int64).T
+                yield self._alike(first, second)
+        size = np.array([len(rows) for rows in members], dtype=np.int64)
+        a, b = near[0], near[1]
+        alone = (size[a] == 1) & (size[b] == 1)
+        only = np.array([rows[0] if len(rows) else -1 for rows in members], dtype=np.int64)
+        x, y = only[a[alone]], only[b[alone]]
+        step = 1 << 14
+        for start in range(0, len(x), step):
+            yield self._alike(x[start : start + step], y[start : start + step])
+            progress(min(start + step, len(x)), len(x))
+        for i, j in zip(a[~alone].tolist(), b[~alone].tolist(), strict=True):
+            some = {(p, q) for p in leading[i].tolist() for q in members[j].tolist()}
+            some |= {(p, q) for p in members[i].tolist() for q in leading[j].tolist()}
+            if some:
+                first, second = np.array(sorted(some), dtype=np.int64).T
+                yield self._alike(first, second)
+
+    def _alike(self, first: Rows, second: Rows) -> tuple[Rows, Rows, NDArray[np.float32]]:
+        """Those pairs that are alike."""
+        fits = np.abs(self._aspect[first] - self._aspect[second]) < _ALIKE_IN_SHAPE
+        first, second = first[fits], second[fits]
+        similarity = self._looks.similarity(first, second)
+        enough = similarity >= self._least
+        return first[enough], second[enough], similarity[enough]
+
+    def _led(self, rows: Rows) -> Iterator[tuple[int, tuple[Rows, Rows, NDArray[np.float32]]]]:
+        """The largest picture with all that it is like, the largest of the others with those that it is like, ..."""
+        while len(rows):
+            leader, others = int(rows[0]), rows[1:]
+            found = self._alike(np.full(len(others), leader), others)
+            yield leader, found
+            rows = others[~np.isin(others, found[1])]

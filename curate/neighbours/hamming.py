@@ -174,7 +174,7 @@ def _compare(values: Hashes, low: int, limit: int) -> Iterator[ValuePairs]:
     starts = np.flatnonzero((values[1:] ^ values[:-1]) >> np.uint64(low)) + 1
     starts = np.concatenate([[0], starts, [len(values)]])
     sizes = np.diff(starts)
-    long = np.flatnonzero(sizes > max(_LONG, 4 * len(values) // len(sizes)))
+    long = np.flatnonzero(sizes > min(_CHUNK, max(_LONG, 4 * len(values) // len(sizes))))
     for bucket in long.tolist():
         part = values[starts[bucket] : starts[bucket + 1]]
         yield from _block(part, limit) if _is_dense(part, limit) else _search(part, low, limit)
@@ -187,8 +187,8 @@ def _compare(values: Hashes, low: int, limit: int) -> Iterator[ValuePairs]:
         last = min(max(last, first + 1), len(sizes))
         begin, end, reach = int(starts[first]), int(starts[last]), int(sizes[first:last].max())
         first = last
-        if end - begin > 2 * _CHUNK:
-            continue  # a single long bucket
+        if reach == 1:
+            continue  # only long buckets here, which were compared above
         for step in range(1, reach):
             here, there = values[begin : end - step], values[begin + step : end]
             if not len(here):

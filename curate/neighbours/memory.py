@@ -1,4 +1,4 @@
-"""What earlier runs saw in pairs of pictures, so that a few new images do not cost the comparison of all."""
+"""What earlier runs saw in pairs of pictures, so that a few new images do not cost the alignment of all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from curate.workspace import replacing
 VERSION = 1
 """Raised when pictures are compared in another way, so that what was remembered is forgotten."""
 
-_COLUMNS = {
-    "first": pl.String, "second": pl.String, "aligned": pl.Boolean, "similarity": pl.Float32, "equal": pl.Boolean,
-}  # fmt: skip
-_KEY = ["first", "second", "aligned"]
+_COLUMNS = {"first": pl.String, "second": pl.String, "similarity": pl.Float32}
 
 
 class Memory:
@@ -40,36 +37,24 @@ class Memory:
             except (OSError, pl.exceptions.PolarsError):  # a cache that cannot be read is made anew
                 self.file.unlink(missing_ok=True)
 
-    def look_up(
-        self, digests: Sequence[str], pairs: NDArray[np.int64], *, aligned: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def look_up(self, digests: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
         """What is known of pairs of pictures.
 
         Args:
             digests: of all pictures.
             pairs: (N, 2) places in `digests`.
-            aligned: compared after alignment, or as they are.
 
         Returns:
-            `(similarity, equal)` of (N,) each; a similarity of NaN where nothing is known.
+            (N,) their similarity, NaN where nothing is known.
         """
-        asked = self._keys(digests, pairs, aligned)
+        asked = self._keys(digests, pairs)
         self._parts = [pl.concat(self._parts)]
-        known = asked.join(self._parts[0], on=_KEY, how="left", maintain_order="left")
-        return (
-            known["similarity"].fill_null(float("nan")).to_numpy(writable=True),
-            known["equal"].fill_null(value=False).to_numpy(writable=True),
-        )
+        known = asked.join(self._parts[0], on=["first", "second"], how="left", maintain_order="left")
+        return known["similarity"].fill_null(float("nan")).to_numpy(writable=True)
 
-    def add(
-        self, digests: Sequence[str], pairs: NDArray[np.int64], similarity: NDArray[np.floating],
-        equal: NDArray[np.bool_], *, aligned: bool,
-    ) -> None:  # fmt: skip
-        """Remember pairs that `look_up` did not know; what could not be compared (NaN) is not remembered."""
-        seen = ~np.isnan(similarity)
-        part = self._keys(digests, pairs[seen], aligned).with_columns(
-            similarity=pl.Series(similarity[seen], dtype=pl.Float32), equal=pl.Series(equal[seen], dtype=pl.Boolean)
-        )
+    def add(self, digests: Sequence[str], pairs: NDArray[np.int64], similarity: NDArray[np.floating]) -> None:
+        """Remember (N, 2) pairs that `look_up` did not know, and their (N,) similarity."""
+        part = self._keys(digests, pairs).with_columns(similarity=pl.Series(similarity, dtype=pl.Float32))
         self._parts.append(part)
         self._fresh |= part.height > 0
         if time.monotonic() - self._saved >= self._pause:
@@ -88,10 +73,8 @@ class Memory:
         self._pause = max(self._pause, 20 * (self._saved - begin))
 
     @staticmethod
-    def _keys(digests: Sequence[str], pairs: NDArray[np.int64], aligned: bool) -> pl.DataFrame:
+    def _keys(digests: Sequence[str], pairs: NDArray[np.int64]) -> pl.DataFrame:
         names = pl.Series(list(digests), dtype=pl.String)
         one, other = names.gather(pairs[:, 0]), names.gather(pairs[:, 1])
         turned = one > other
-        return pl.DataFrame({
-            "first": other.zip_with(turned, one), "second": one.zip_with(turned, other),
-        }).with_columns(aligned=pl.lit(aligned))  # fmt: skip
+        return pl.DataFrame({"first": other.zip_with(turned, one), "second": one.zip_with(turned, other)})

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.neighbours.alignment import similarity
-from curate.neighbours.candidates import MIN_ALIGNED, Candidate, passes
+from curate.neighbours.candidates import MIN_ALIGNED, MIN_SIMILARITY, Candidate, passes
 from curate.neighbours.graph import groups
 from curate.neighbours.hamming import near_pairs
 from curate.neighbours.memory import Memory
@@ -26,7 +26,6 @@ Progress = Callable[[str, int, int], None]
 PairRows = NDArray[np.int64]
 """(N, 2) places of two pictures, the lower first; sorted, each once."""
 
-MIN_SIMILARITY = 0.9
 WINDOW_DISTANCE = 6
 _BATCH = 128
 _MOST_COPIES = 24  # of one hash that are compared with one another: plain parts of pictures say nothing
@@ -116,11 +115,11 @@ def thorough_candidates(
     """
     rows = features.sort("path").unique("sha256", keep="first", maintain_order=True)
     seen = cached_views(
-        rows["sha256"].to_list(), [str(root / path) for path in rows["path"]], runner=runner, folder=cache,
-        progress=lambda done, total: progress("pictures read", done, total),
+        [(sha, str(root / path)) for sha, path in rows.select("sha256", "path").iter_rows()],
+        runner=runner, cache=cache, progress=lambda done, total: progress("pictures read", done, total),
     )  # fmt: skip
-    n = len(seen)
-    place = {sha: row for row, sha in enumerate(seen.digests.tolist())}
+    n = len(seen.digest)
+    place = {sha: row for row, sha in enumerate(seen.digest.tolist())}
     rows = rows.filter(pl.col("sha256").is_in(list(place)))
     paths = rows["path"].to_list()
     area = (rows["width"].cast(pl.Int64) * rows["height"]).to_list()
@@ -150,21 +149,21 @@ def thorough_candidates(
 
 def _aligned(seen: Views, pairs: PairRows, memory: Memory, progress: Progress) -> list[tuple[tuple[int, int], float]]:
     """Each pair with its similarity after alignment."""
-    digests = seen.digests.tolist()
-    scores, _ = memory.look_up(digests, pairs, aligned=True)
+    digests = seen.digest.tolist()
+    scores = memory.look_up(digests, pairs)
     todo = np.flatnonzero(np.isnan(scores))
 
     def compare(start: int) -> NDArray[np.float64]:
         x, y = pairs[todo[start : start + _BATCH]].T
         inner = seen.judged(x), seen.judged(y)
-        return similarity(seen.greys[x], seen.greys[y], seen.aspect[x], seen.aspect[y], inner=inner)[0]
+        return similarity(seen.grey[x], seen.grey[y], seen.aspect[x], seen.aspect[y], inner=inner)[0]
 
     done = 0
     with ThreadPoolExecutor(cores()) as pool:
         for part in pool.map(compare, range(0, len(todo), _BATCH)):
             here = todo[done : done + len(part)]
             scores[here] = part
-            memory.add(digests, pairs[here], part, np.zeros(len(part), dtype=bool), aligned=True)
+            memory.add(digests, pairs[here], part)
             done += len(part)
             progress("pairs aligned", done, len(todo))
     return [((x, y), score) for (x, y), score in zip(pairs.tolist(), scores.tolist(), strict=True)]

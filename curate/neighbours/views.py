@@ -6,9 +6,8 @@ caption or a watermark leaves alone.
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,11 @@ from PIL import Image
 from curate.images import ImageFailure, load_with_header
 from curate.measure import phash
 from curate.neighbours.alignment import SIDE, turned
+from curate.neighbours.store import Columns, Job, digests, read_once
 from curate.runner import Runner
-from curate.workspace import digest, replacing
 
 VERSION = 1
 """Raised when views change, so that those in the cache are made anew."""
-
-_BATCH = 128
-_FILE = 2048
-"""Pictures per file of the cache: so many are lost at most when a run is cut short."""
 
 Box = tuple[float, float, float, float]
 
@@ -54,27 +49,18 @@ class Views:
     """What N pictures look like to the comparison; those that cannot be read are left out.
 
     Attributes:
-        digests: (N,) the SHA-256 of their bytes.
-        greys: (N, 64, 64).
-        inner: (N, 4) left, upper, right and lower edge, in pixels of `greys`, of what uniform margins surround.
+        digest: (N,) the SHA-256 of their bytes.
+        grey: (N, 64, 64).
+        inner: (N, 4) left, upper, right and lower edge, in pixels of `grey`, of what uniform margins surround.
         aspect: (N,) width over height.
         hashes: (N, 9 + windows): of the eight orientations, of the windows, of what uniform margins surround.
     """
 
-    digests: NDArray[np.str_]
-    greys: NDArray[np.uint8]
+    digest: NDArray[np.str_]
+    grey: NDArray[np.uint8]
     inner: NDArray[np.uint8]
     aspect: NDArray[np.float64]
     hashes: NDArray[np.uint64]
-
-    def __len__(self) -> int:
-        """How many pictures."""
-        return len(self.digests)
-
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Views:
-        """Some of them, in that order."""
-        at = np.asarray(rows, dtype=np.int64)
-        return Views(*(getattr(self, part.name)[at] for part in fields(self)))
 
     def judged(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(N, 64, 64) places of some of them that lie within their margins."""
@@ -84,15 +70,9 @@ class Views:
         return np.asarray(down[:, :, None] & across[:, None, :])
 
 
-def joined(parts: Iterable[Views]) -> Views:
-    """All pictures of all parts."""
-    found = [views([]), *parts]
-    return Views(*(np.concatenate([getattr(part, field.name) for part in found]) for field in fields(Views)))
-
-
-def views(jobs: Sequence[tuple[str, str]]) -> Views:
-    """Read pictures, given as (SHA-256, file), for comparing."""
-    digests, greys, inner, aspect, parts = [], [], [], [], []
+def views(jobs: Sequence[Job]) -> Columns:
+    """Read pictures for comparing: the columns of `Views`."""
+    read, greys, inner, aspect, parts = [], [], [], [], []
     boxes = [(SIDE * left, SIDE * upper, SIDE * right, SIDE * lower) for left, upper, right, lower in WINDOWS]
     for sha, file in jobs:
         try:
@@ -102,7 +82,7 @@ def views(jobs: Sequence[tuple[str, str]]) -> Views:
         small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
         margins = _inside_margins(np.asarray(picture))
         whole = np.asarray(small.resize((32, 32), Image.Resampling.LANCZOS))
-        digests.append(sha)
+        read.append(sha)
         greys.append(np.asarray(small))
         inner.append(_inner(margins, picture.size))
         aspect.append(picture.width / picture.height)
@@ -110,55 +90,20 @@ def views(jobs: Sequence[tuple[str, str]]) -> Views:
         parts += [np.asarray(small.resize((32, 32), Image.Resampling.LANCZOS, box=box)) for box in boxes]
         parts.append(np.asarray(picture.resize((32, 32), Image.Resampling.LANCZOS, box=margins)))
     hashes = phash(np.stack(parts)) if parts else np.empty(0, dtype=np.uint64)
-    return Views(
-        np.array(digests, dtype="U64"), np.array(greys, dtype=np.uint8).reshape(-1, SIDE, SIDE),
-        np.array(inner, dtype=np.uint8).reshape(-1, 4), np.array(aspect, dtype=np.float64), hashes.reshape(-1, _SLOTS),
-    )  # fmt: skip
+    return {
+        "digest": digests(read), "grey": np.array(greys, dtype=np.uint8).reshape(-1, SIDE, SIDE),
+        "inner": np.array(inner, dtype=np.uint8).reshape(-1, 4), "aspect": np.array(aspect, dtype=np.float64),
+        "hashes": hashes.reshape(-1, _SLOTS),
+    }  # fmt: skip
 
 
 def cached_views(
-    digests: Sequence[str], files: Sequence[str], *, runner: Runner, folder: Path | None = None,
+    jobs: Sequence[Job], *, runner: Runner, cache: Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Views:  # fmt: skip
-    """The views of pictures, in their order without those that cannot be read; only what the cache lacks is read.
-
-    Args:
-        digests: their distinct SHA-256.
-        files: where they lie.
-        runner: where pictures are read.
-        folder: of the cache; None keeps nothing.
-        progress: called with (read, to be read).
-    """
-    place = folder / f"views-{VERSION}" if folder else None
-    seen = joined(_kept(place) if place else ())
-    known = {sha: row for row, sha in enumerate(seen.digests.tolist())}
-    jobs = [(sha, file) for sha, file in zip(digests, files, strict=True) if sha not in known]
-    fresh: list[Views] = []
-    since = 0
-    for done, part in enumerate(runner.map_batches(views, jobs, size=_BATCH), start=1):
-        fresh.append(part)
-        progress(min(done * _BATCH, len(jobs)), len(jobs))
-        if place and ((done - since) * _BATCH >= _FILE or done * _BATCH >= len(jobs)):
-            _keep(place, joined(fresh[since:]))
-            since = done
-    seen = joined([seen, *fresh])
-    row_of = {sha: row for row, sha in enumerate(seen.digests.tolist())}
-    return seen.take([row_of[sha] for sha in digests if sha in row_of])
-
-
-def _keep(place: Path, part: Views) -> None:
-    if len(part):
-        with replacing(place / f"{digest(part.digests.tolist())[:16]}.npz") as temporary:
-            np.savez(temporary, **{field.name: getattr(part, field.name) for field in fields(part)})
-
-
-def _kept(place: Path) -> Iterable[Views]:
-    for file in sorted(place.glob("[!.]*.npz")):
-        try:
-            with np.load(file) as arrays:
-                yield Views(*(arrays[field.name] for field in fields(Views)))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # a cache that cannot be read is made anew
-            file.unlink(missing_ok=True)
+    """The views of pictures, see `curate.neighbours.store.read_once`."""
+    folder = cache / f"views-{VERSION}" if cache else None
+    return Views(**read_once(views, jobs, runner=runner, folder=folder, progress=progress))
 
 
 def _inside_margins(grey: NDArray[np.uint8], tolerance: int = 24) -> tuple[int, int, int, int]:

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 import polars as pl
 
 from curate import decisions
+from curate.checks.duplicates import EXACT, NEAR
 from curate.decisions import LABEL, MEMBERSHIP, Decision, Retraction, Value
+from curate.resolve import resolve
+from curate.schema import GROUPS
+from curate.suggestions import Keepers
 from curate.workspace import Workspace
 
 Choice = tuple[str, str, Value]
+
+_NOT_DUPLICATES = frozenset({NEAR, EXACT})
+"""To dismiss one of these says that two images are no duplicates; to dismiss another says nothing of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,28 +88,47 @@ def relabel(workspace: Workspace, shown: Sequence[Shown], label: str) -> Outcome
 
 
 def accept(workspace: Workspace, shown: Sequence[Shown]) -> Outcome:
-    """Do what is suggested for each image: another label, to drop it, or to drop it in favour of another image."""
-    known = set(workspace.read_table("manifest")["path"].to_list())
+    """Do what is suggested for each image: another label, to drop it, or to drop it in favour of another image.
+
+    An image never goes in favour of one that is itself out: then the best of its group that stands stays, or it does.
+    """
+    manifest = workspace.read_table("manifest")
+    known = set(manifest["path"].to_list())
+    groups = workspace.read_table("groups") if workspace.has_table("groups") else GROUPS.empty()
+    keepers = Keepers(resolve(manifest, decisions.read(workspace.decisions)), groups)
     choices: list[Choice] = []
     for image in shown:
         if image.suggestion in known:
-            choices.append((image.path, MEMBERSHIP, {"in_favour_of": str(image.suggestion)}))
+            stays = keepers.instead_of(image.path, str(image.suggestion))
+            if stays:
+                choices.append((image.path, MEMBERSHIP, {"in_favour_of": stays}))
+                keepers.leave(image.path)
         elif image.suggestion == "drop":
             choices.append((image.path, MEMBERSHIP, "out"))
         elif image.suggestion:
             choices.append((image.path, LABEL, image.suggestion))
     return _write(
         workspace, shown, choices, "changed as suggested",
-        skipped="The others have no suggestion, or were so before.",
+        skipped="The others have no suggestion, were so before, or are the last that stand of their group.",
     )  # fmt: skip
 
 
 def dismiss(workspace: Workspace, shown: Sequence[Shown]) -> Outcome:
-    """Decide that there is nothing wrong: dismiss the findings on images, and tell them apart from their duplicates."""
+    """Decide that there is nothing wrong: dismiss the findings on images.
+
+    Where they were found to be duplicates, they are told apart from the others of their group, too; never from images
+    with the same bytes.
+    """
+    manifest = workspace.read_table("manifest")
+    digests = dict(manifest.select("path", "sha256").iter_rows())
     choices: list[Choice] = []
     for image in shown:
         choices += [(image.path, f"finding:{check}", "dismissed") for check in image.checks]
-        choices += [(image.path, f"pair:{other}", "distinct") for other in image.duplicates if other != image.path]
+        if any(check in _NOT_DUPLICATES for check in image.checks):
+            choices += [
+                decisions.tell_apart(manifest, image.path, other) for other in image.duplicates
+                if digests.get(other, digests[image.path]) != digests[image.path]
+            ]  # fmt: skip
     return _write(
         workspace, shown, choices, "dismissed", skipped="The others have no findings, or were dismissed before."
     )

@@ -8,15 +8,19 @@ import pytest
 from curate.checks import Tables
 from curate.checks.duplicates import CONFLICT, EXACT, NEAR, check
 from curate.config import ChecksSpec
-from curate.schema import GROUPS
+from curate.schema import GROUPS, PAIRS
 
 
 def groups(*members: tuple[str, int, str, str, int, float]) -> pl.DataFrame:
     return pl.DataFrame(list(members), schema=GROUPS.columns, orient="row")
 
 
-def found(manifest: pl.DataFrame, table: pl.DataFrame, **titles: str) -> list[tuple[Any, ...]]:
-    tables = Tables(manifest=manifest, groups=table, titles=titles)
+def pairs(*of: str) -> pl.DataFrame:
+    return pl.DataFrame([(*pair, 2, 0.99, False, False) for pair in of], schema=PAIRS.columns, orient="row")
+
+
+def found(manifest: pl.DataFrame, table: pl.DataFrame, near: pl.DataFrame | None = None) -> list[tuple[Any, ...]]:
+    tables = Tables(manifest=manifest, groups=table, pairs=pairs() if near is None else near)
     return check(tables, ChecksSpec()).select("path", "check", "score", "group", "suggestion").rows()
 
 
@@ -38,18 +42,28 @@ def test_every_member_but_the_one_that_stays_is_suggested_to_go(manifest_of: Any
     ]
 
 
-def test_a_group_with_two_labels_is_a_conflict_of_all_and_nothing_is_suggested_to_go(manifest_of: Any) -> None:
+def test_one_picture_with_two_labels_is_a_conflict_and_nothing_of_its_group_is_to_go(manifest_of: Any) -> None:
     manifest = manifest_of([
         {"path": "a", "label": "ant"}, {"path": "b", "label": "bee"}, {"path": "c", "label": None},
+        {"path": "d", "label": "ant"},
     ])  # fmt: skip
-    table = groups(("a", 1, "near", "a", 0, 1.0), ("b", 1, "near", "a", 2, 0.99), ("c", 1, "near", "a", 2, 0.99))
-    assert found(manifest, table) == [(p, CONFLICT, 0.0, 1, None) for p in "abc"]
-    reason = check(Tables(manifest=manifest, groups=table, titles={"ant": "ant 蚂蚁"}), ChecksSpec())["reason"]
-    assert reason.to_list() == [
+    table = groups(*((p, 1, "near", "a", 2, 0.99) for p in "abcd"))
+    assert found(manifest, table, pairs("ab", "ac", "ad")) == [(p, CONFLICT, 0.0, 1, None) for p in "ab"]
+    assert found(manifest, table, pairs("ab", "ac", "ad", "bc")) == [(p, CONFLICT, 0.0, 1, None) for p in "abc"]
+    tables = Tables(manifest=manifest, groups=table, pairs=pairs("ab", "ac", "ad"), titles={"ant": "ant 蚂蚁"})
+    assert check(tables, ChecksSpec())["reason"].to_list() == [
         "labelled ant 蚂蚁, but the same picture as b (bee), c (no label): it cannot be ant 蚂蚁 and bee at once",
-        "labelled bee, but the same picture as a (ant 蚂蚁), c (no label): it cannot be ant 蚂蚁 and bee at once",
-        "labelled no label, but the same picture as a (ant 蚂蚁), b (bee): it cannot be ant 蚂蚁 and bee at once",
+        "labelled bee, but the same picture as a (ant 蚂蚁): it cannot be ant 蚂蚁 and bee at once",
     ]
+
+
+def test_a_conflict_is_told_where_the_group_was_cut_and_of_many_others_three_are_named(manifest_of: Any) -> None:
+    rows = [{"path": f"{n}", "label": "bee" if n else "ant", "sha256": "one"} for n in range(9)]
+    reasons = check(Tables(manifest=manifest_of(rows)), ChecksSpec())["reason"].to_list()
+    assert len(reasons) == 9
+    assert reasons[0] == (
+        "labelled ant, but the same bytes as 1 (bee), 2 (bee), 3 (bee) and 5 more: it cannot be ant and bee at once"
+    )
 
 
 def test_an_unlabelled_copy_of_a_labelled_image_is_a_duplicate_and_no_conflict(manifest_of: Any) -> None:
