@@ -71,6 +71,12 @@ def measure_files(jobs: Sequence[Job]) -> Measured:
     )  # fmt: skip
 
 
+def decoder_died(job: Job) -> Measured:
+    """What is told of an image whose decoding ends the process."""
+    none = np.empty((0, 32, 32), dtype=np.uint8), np.empty((0, 8, 9), dtype=np.uint8)
+    return Measured([], *none, [(job[0], "corrupt: the decoder died")])
+
+
 def _measure(file: Path) -> tuple[dict[str, Any], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """The figures of a file, and its greys for phash and dhash."""
     image, header = load_with_header(read_content(file), longer=SIDE)  # one read; Pillow would make dozens

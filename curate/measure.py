@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from curate.figures import Job, Measured, measure_files
+from curate.figures import Job, Measured, decoder_died, measure_files
 from curate.images import is_passing
 from curate.runner import Runner
 from curate.schema import FEATURES
@@ -83,7 +83,7 @@ def measure(
     parts.append(pl.DataFrame(rows, schema=FEATURES.columns))
     jobs: list[Job] = [(path, sha, str(root / path)) for path, sha in waiting.items()]
     done = 0
-    for measured in runner.map_batches(measure_files, jobs, size=batch):
+    for measured in runner.map_batches(measure_files, jobs, size=batch, lost=decoder_died):
         part = _table(measured)
         parts.append(part)
         if len(parts) > 256:  # many small tables take several times the room of one
