@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from curate.errors import CurateError, InputError
+from curate.terminal import visible
 
 if TYPE_CHECKING:
     from curate.acquire.preview import Preview
@@ -79,7 +80,7 @@ Runner = Annotated[RunnerOption, typer.Option("--runner", help="where heavy work
 
 
 def _say(text: str = "") -> None:
-    typer.echo(text)
+    typer.echo(visible(text, keep="\n\t"))
 
 
 def _plain(value: Any) -> Any:
@@ -96,7 +97,9 @@ def _plain(value: Any) -> Any:
 def _json(value: Any) -> None:
     import json
 
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False))
+    made = json.dumps(_plain(value), ensure_ascii=False)
+    # JSON escapes only the first 32 control characters by itself.
+    typer.echo("".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in made))
 
 
 @contextmanager
@@ -236,7 +239,7 @@ def _planned(made: Preview, json: bool) -> None:
         _json(made)
         return
     for planned in made.planned:
-        _say(f"{planned.label}\t{planned.engine}\t{planned.query}\t{planned.hit.url}")
+        _say(f"{planned.label}\t{planned.engine}\t{planned.query}\t{visible(planned.hit.url)}")
     _say(f"{len(made.planned)} addresses would be asked for first; nothing was written.")
     for advice in made.advice:
         _say(advice)
@@ -901,7 +904,7 @@ def _demo_outcome(data: Mapping[str, Any]) -> None:
 
 
 def _fail(error: CurateError) -> int:
-    typer.echo(f"curate: {error}", err=True)
+    typer.echo(visible(f"curate: {error}", keep="\n\t"), err=True)
     return error.exit_code
 
 

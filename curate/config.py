@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from curate.errors import SpecError
 
 Engine = Literal["google", "baidu", "bing", "flickr", "urls"]
+Filter = str | tuple[date, date]
+"""What an engine is asked to narrow a search by: a word, or for `date` also the first and the last day."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=16, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -56,7 +59,7 @@ class ScrapeSpec(Section):
     limit: int = Field(default=300, ge=1, description="kept images per class")
     endpoints: Literal["demo"] | dict[Engine, str] = Field(default_factory=dict)
     allow_private_hosts: bool = False
-    filters: dict[str, str | dict[str, str]] = Field(default_factory=dict, description="for all, or a table per engine")
+    filters: dict[str, Filter | dict[str, Filter]] = Field(default_factory=dict, description="for all, or per engine")
     threads: int = Field(default=4, ge=1, le=64)
     timeout: float = Field(default=15.0, gt=0, description="seconds to connect, and between bytes")
     retries: int = Field(default=2, ge=0, le=10)

@@ -61,16 +61,6 @@ def is_passing(error: str | None) -> bool:
     return error is not None and error.partition(":")[0] in PASSING
 
 
-def is_passing(error: str | None) -> bool:
-    """Whether the text of an `ImageFailure` tells of the machine and not of the picture.
-
-    Example:
-        >>> is_passing("unreadable_file: Input/output error"), is_passing("truncated: half a file"), is_passing(None)
-        (True, False, False)
-    """
-    return error is not None and error.partition(":")[0] in PASSING
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
     """What the header says: Pillow's format name, size in pixels after EXIF orientation, mode, EXIF orientation 1-8."""
@@ -116,14 +106,6 @@ def describe_bytes(head: bytes) -> FailureReason:
 
 
 _opening = threading.Lock()  # `warnings.catch_warnings` is not thread-safe
-
-
-def read_content(file: Path) -> bytes:
-    """The bytes of a file; raises `ImageFailure`."""
-    try:
-        return file.read_bytes()
-    except (OSError, MemoryError) as error:
-        raise _failure(error) from error
 
 
 def read_content(file: Path) -> bytes:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ from curate.schema import TABLES, validate
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; what a crash leaves behind is swept at the next stage."""
+
+_OURS = re.compile(rf"{re.escape(TEMPORARY)}(?:\d+-(?:\d+|link)|[a-z0-9_]{{8}}(?:\.\w+)?)")
 
 
 def now() -> str:
@@ -319,10 +322,13 @@ class Workspace:
         """Remove temporary files that a crash left behind. Only under the stage lock."""
         flat = (self.root, self.tables, *self.root.glob("images/*/*"))
         deep = (self.cache, self.models, self.reports)
-        for folders, pattern in ((flat, f"{TEMPORARY}*"), (deep, f"**/{TEMPORARY}*")):
-            for folder in folders:
-                for leftover in folder.glob(pattern):
-                    leftover.unlink(missing_ok=True)
+        found = [leftover for folder in flat for leftover in folder.glob(f"{TEMPORARY}*")]
+        found += [leftover for folder in deep for leftover in folder.glob(f"**/{TEMPORARY}*")]
+        # Deep among images lie files as their owner called them: there a name has to look like one of ours.
+        images = (self.root / "images").glob(f"*/*/**/{TEMPORARY}*")
+        found += [leftover for leftover in images if _OURS.fullmatch(leftover.name)]
+        for leftover in found:
+            leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def stage_lock(self, stage: str) -> Iterator[None]:
@@ -341,7 +347,8 @@ class Workspace:
                 msg = f"another process works on data set {self.name!r}: {told}. Wait for it, or stop it."
                 raise LockHeld(msg) from error
         try:
-            owner.write_text(f"{stage}, process {os.getpid()} on {socket.gethostname()}, since {now()}\n")
+            with writing(owner):
+                owner.write_text(f"{stage}, process {os.getpid()} on {socket.gethostname()}, since {now()}\n")
             self.sweep()
             yield
         finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -133,6 +134,29 @@ def test_sweeping_removes_nothing_of_the_users(home: Path) -> None:
     workspace.sweep()
     assert mine.exists()
     assert (outside / ".tmp-file").exists()
+
+
+@pytest.mark.parametrize("name", [".tmp-abcd_123.jpg", ".tmp-4711-link", ".tmp-4711-9"])
+def test_what_a_crash_left_deep_among_the_images_is_swept(home: Path, name: str) -> None:
+    workspace = Workspace.create("a", "")
+    left = workspace.root / "images/imported/mine/deep/deeper" / name
+    write_bytes(left, b"x")
+    with workspace.stage_lock("x"):
+        assert not left.exists()
+
+
+def test_an_owner_that_cannot_be_written_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace.create("a", "")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(EnvironmentMissing, match="No space"), workspace.stage_lock("x"):
+        pass
+    monkeypatch.undo()
+    with workspace.stage_lock("x"):  # and the lock is free again
+        pass
 
 
 # -- a folder that cannot be written

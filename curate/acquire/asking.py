@@ -8,6 +8,7 @@ from curate.acquire.answers import Answer, AnswerKind
 from curate.acquire.engines import Engine, urls
 from curate.acquire.failures import FetchFailure
 from curate.acquire.fetch import Fetched, Fetcher
+from curate.config import Filter
 
 HIDDEN = "***"
 
@@ -32,7 +33,7 @@ class Unit:
     engine: Engine
     query: str
     endpoint: str
-    filters: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, Filter] = field(default_factory=dict)
     secret: str = field(default="", repr=False)
     seen: set[str] = field(default_factory=set)
     dead: list[int] = field(default_factory=list)

@@ -86,7 +86,7 @@ class PageParser(Parser):  # type: ignore[misc] # icrawler carries no types
     def parse(self, response: Answer, page: Page) -> Iterator[Task]:
         """The tasks of an answer: its hits without those that are settled."""
         for hit in response.hits:
-            asked = page.unit.filters.get("license", "")
+            asked = str(page.unit.filters.get("license", ""))
             if task := self._ledger.offer(page.unit.name, page.unit.query, hit, license_filter=asked):
                 yield task
 

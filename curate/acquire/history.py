@@ -16,7 +16,7 @@ from curate.workspace import Workspace, read_log
 
 Line = dict[str, Any]
 
-_DOUBTFUL = frozenset({"truncated", "html", "empty"})
+_DOUBTFUL = frozenset({"truncated", "corrupt", "html", "empty"})
 """What a network that is torn, or that asks for a login first, makes of a good picture: tried once more, later."""
 
 

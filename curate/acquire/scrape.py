@@ -187,10 +187,13 @@ def _endpoints(
     return {name: by_name.get(name) or known_engines.engine(name).ENDPOINT for name in names}
 
 
-def list_of_urls(workspace: Workspace, spec: Spec, names: Sequence[str]) -> Path | None:
-    """The list of URLs that a scrape with these engines reads; None where it reads none, or there is none."""
-    places = spec.scrape.endpoints
-    place = places.get("urls", "") if "urls" in names and not isinstance(places, str) else ""
+def list_of_urls(
+    workspace: Workspace, spec: Spec, names: Sequence[str], endpoints: Mapping[str, str] | None
+) -> Path | None:  # fmt: skip
+    """The list of URLs that such a scrape reads; None where it reads none, or there is none."""
+    places = spec.scrape.endpoints if endpoints is None else endpoints
+    by_name = {} if isinstance(places, str) else {str(name): place for name, place in places.items()}
+    place = by_name.get("urls", "") if "urls" in names else ""
     file = workspace.root / place
     return file if place and file.is_file() else None
 

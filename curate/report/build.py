@@ -109,11 +109,13 @@ def versions() -> dict[str, str]:
 def counts(workspace: Workspace, view: CleanView) -> dict[str, Any]:
     """Images in and out, and why. All but `holdout` are about images outside the holdout.
 
-    `obtained`: images on disk. `rejected`, `failed`: addresses whose last answer was no usable image, or none at all.
+    `obtained`: images on disk; those that are gone or were taken down are in `gone`. `rejected`, `failed`: addresses
+    whose last answer was no usable image, or none at all.
     `exact_duplicates`: addresses and rows beyond the first with the same bytes. `exported`: images of the clean view.
     """
     manifest = workspace.read_table("manifest")
-    mine = manifest.filter(pl.col("split").ne_missing(HOLDOUT))
+    all_mine = manifest.filter(pl.col("split").ne_missing(HOLDOUT))
+    mine = all_mine.filter(pl.col("status") != "missing")
     last: dict[tuple[str, str], dict[str, Any]] = {}
     for line in read_log(workspace.sources).records:
         if line.get("kind") == "image":
@@ -127,9 +129,10 @@ def counts(workspace: Workspace, view: CleanView) -> dict[str, Any]:
     near = groups.filter(pl.col("kind") == "near")["group"].n_unique() if groups is not None else 0
     found = workspace.read_table("findings") if workspace.has_table("findings") else None
     told = Counter(aspect for _, aspect in view.folded.heads)
-    clean = view.rows.filter(pl.col("split").ne_missing(HOLDOUT))
+    clean = view.rows.join(mine.select("path"), on="path", how="semi")
     return {
         "obtained": mine.height,
+        "gone": all_mine.height - mine.height,
         "rejected": outcomes["rejected"],
         "rejected_why": dict(sorted(reasons.items())),
         "failed": outcomes["failed"],
@@ -140,7 +143,7 @@ def counts(workspace: Workspace, view: CleanView) -> dict[str, Any]:
         "relabelled": clean.filter(pl.col("relabelled") & pl.col("included")).height,
         "out_why": {why: n for why, n in sorted(clean["why"].value_counts().iter_rows()) if why != "in"},
         "exported": clean.filter("included").height,
-        "holdout": manifest.height - mine.height,
+        "holdout": manifest.height - all_mine.height,
     }
 
 

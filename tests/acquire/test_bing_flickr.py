@@ -13,7 +13,8 @@ import pytest
 
 from curate.acquire.answers import Hit
 from curate.acquire.engines import bing, engine, filters_of, flickr, secret, urls
-from curate.errors import EnvironmentMissing, InputError
+from curate.config import parse_spec
+from curate.errors import EnvironmentMissing, InputError, SpecError
 
 # -- Bing
 
@@ -232,3 +233,24 @@ def test_a_parquet_list_is_scraped(server: Any, scraping: Any, make_picture: Any
     listed = [server.fixed(f"/img/{n}", make_picture(n)) for n in range(4)]
     (data.workspace.root / "list.txt").write_bytes(parquet(url=listed, label=["a", "b", "a", "b"]))
     assert data.run().kept == {"a": 2, "b": 2}
+
+
+# -- dates
+
+
+@pytest.mark.parametrize("value", ['["2020-01-05", "2021-12-31"]', "[2020-01-05, 2021-12-31]"])
+def test_a_range_of_dates_is_a_list_of_two(value: str) -> None:
+    filters = parse_spec(f"[scrape]\nfilters = {{ date = {value} }}").scrape.filters
+    google = engine("google").page_url("x", 0, endpoint="http://g", filters=filters_of("google", filters))
+    assert parse_qs(urlsplit(google).query)["tbs"] == ["cdr:1,cd_min:01/05/2020,cd_max:12/31/2021"]
+    question = parse_qs(urlsplit(flickr.page_url("x", 0, filters=filters_of("flickr", filters))).query)
+    assert question["min_upload_date"] == ["2020-01-05 00:00:00"]
+    assert question["max_upload_date"] == ["2021-12-31 23:59:59"]
+    with pytest.raises(InputError, match="date"):
+        bing.page_url("x", 0, filters=filters_of("bing", filters))
+
+
+@pytest.mark.parametrize("value", ['["2020-01-05"]', '["2020-01-05", "soon"]', "5"])
+def test_a_range_of_dates_that_is_none_is_told(value: str) -> None:
+    with pytest.raises(SpecError, match="filters"):
+        parse_spec(f"[scrape]\nfilters = {{ date = {value} }}")

@@ -127,3 +127,62 @@ def test_the_verb(server: Any, scraping: Any, make_picture: Any, capsys: pytest.
     shown = capsys.readouterr().out
     assert "obtained" in shown  # its chain can still be read
     assert "asked for" in shown
+
+
+def test_an_address_that_gave_the_bytes_is_refused_whatever_it_gives_now(
+    server: Any, scraping: Any, make_picture: Any
+) -> None:
+    target = server.fixed("/img/target", make_picture(1))
+    server.routes["/img/moved"] = lambda handler: handler.reply(302, b"", "", Location=target)
+    moved, other = server.base + "/img/moved", server.fixed("/img/2", make_picture(2))
+    data = scraping(classes=TWO).lists("url,label", f"{moved},a", f"{other},a")
+    data.run()
+    opened(data).purge(data.attempts[0]["path"], why="x")
+    (stone,) = [line for line in data.lines if line["kind"] == "tombstone"]
+    assert stone["urls"] == [moved, target]
+    server.fixed("/img/target", make_picture(9))  # the same picture, encoded again
+    data.lists("url,label", f"{moved},a", f"{moved},b", f"{target},b", f"{other},a")
+    before = server.images_asked()
+    data.run(refresh=True)
+    assert server.images_asked() - before == 1
+    assert [planned.hit.url for planned in opened(data).preview(refresh=True).planned] == [other]
+    assert len(data.files) == 1
+
+
+def test_images_that_look_like_it_are_named(
+    server: Any, scraping: Any, make_picture: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = (make_picture(1), make_picture(1, format="PNG"), make_picture(700))
+    data = scraping().lists(*(server.fixed(f"/img/{n}", body) for n, body in enumerate(near)))
+    data.run()
+    dataset = opened(data)
+    dataset.dedupe()
+    first, second, _ = (line["path"] for line in data.attempts)
+    with pytest.raises(SystemExit):
+        main(["purge", str(data.workspace.root), "--image", first, "--why", "x"])
+    assert f"looks like it, and is still there: {second}" in capsys.readouterr().out
+
+
+def test_a_crash_in_the_middle_leaves_the_image_until_all_that_shows_it_is_gone(
+    server: Any, scraping: Any, make_picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = scraping().lists(server.fixed("/img/1", make_picture(1)))
+    data.run()
+    data.workspace.cache.mkdir()
+    (data.workspace.cache / "pixels").write_bytes(b"decoded")
+    twin = data.workspace.image(data.attempts[0]["path"]).with_suffix(".jpeg")
+    twin.write_bytes(make_picture(1))  # of a scrape that was killed before its line
+    remove = Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        if self.parent.name == "a" and self.suffix == ".jpg":
+            raise SystemExit("killed here")
+        remove(self, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(SystemExit):
+            opened(data).purge(data.attempts[0]["path"], why="x")
+    assert not data.workspace.cache.exists()
+    opened(data).purge(data.attempts[0]["path"], why="x")
+    assert data.files == []

@@ -17,6 +17,7 @@ from curate.acquire.allowance import Allowance
 from curate.acquire.engines import baidu, filters_of
 from curate.cli import main
 from curate.config import ScrapeSpec, parse_spec
+from curate.dataset import open_dataset
 from curate.scraping_view import Figures, yield_lines
 
 
@@ -180,3 +181,117 @@ def test_the_spec_that_the_readme_shows_is_one() -> None:
     spec = parse_spec(shown).scrape
     for name in spec.engines:
         filters_of(name, spec.filters)
+
+
+# -- `curate run`
+
+
+def test_a_list_that_grew_is_scraped_again_and_one_that_did_not_is_not(
+    server: Any, scraping: Any, make_picture: Any
+) -> None:
+    listed = [server.fixed(f"/img/{n}", make_picture(n)) for n in range(4)]
+    data = scraping().lists(*listed[:2])
+    dataset = open_dataset(str(data.workspace.root))
+    assert not dataset.scrape(force=False)[0].skipped
+    assert dataset.scrape(force=False)[0].skipped
+    data.lists(*listed)
+    record, _ = dataset.scrape(force=False)
+    assert (record.skipped, record.facts["kept"]) == (False, {"a": 4})
+
+
+@pytest.mark.parametrize(("status", "again"), [(500, True), (404, False)])
+def test_what_may_pass_is_tried_again_until_the_limit_is_reached(
+    server: Any, scraping: Any, make_picture: Any, status: int, again: bool
+) -> None:
+    good = server.fixed("/img/1", make_picture(1))
+    bad = server.fixed("/img/2", b"", status)
+    data = scraping().lists(good, bad)
+    data.change("retries = 1", "retries = 0")
+    dataset = open_dataset(str(data.workspace.root))
+    assert dataset.scrape(force=False)[0].facts["unfinished"] is again
+    assert dataset.scrape(force=False)[0].skipped is not again
+    data.change("retries = 0", "retries = 0\nlimit = 1")
+    dataset.scrape(force=False)
+    assert dataset.scrape(force=False)[0].skipped
+
+
+def test_an_engine_that_refused_is_asked_again(searching: Any) -> None:
+    dataset = open_dataset(str(searching.workspace.root))
+    assert dataset.scrape(force=False)[0].facts["unfinished"]
+    assert not dataset.scrape(force=False)[0].skipped
+
+
+def test_a_data_set_of_a_list_alone_is_scraped_by_run(server: Any, scraping: Any, make_picture: Any) -> None:
+    data = scraping().lists(server.fixed("/img/1", make_picture(1)))
+    done: list[str] = []
+
+    def first(record: Any) -> None:
+        done.append(record.stage)
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        open_dataset(str(data.workspace.root)).run(done=first)
+    assert done == ["scrape"]
+    assert len(data.files) == 1
+
+
+# -- what others wrote, on a terminal
+
+
+def test_control_characters_of_others_are_shown_and_not_done(
+    server: Any, searching: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "http://x/\x1b]0;title\x07\x1b[2J\n/\x9b31m.jpg"
+    page = json.dumps({"data": [{"objURL": baidu.encode_url(evil)}, {}]}).encode()
+    server.routes["/b"] = lambda h: h.reply(200, page if "pn=0" in h.path else b'{"data":[{}]}', "application/json")
+    root = searching.workspace.root
+    assert run("scrape", root, "--dry-run", "--engine", "baidu") == 0
+    assert run("scrape", root, "--dry-run", "--engine", "baidu", "--json") == 0
+    told = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b"} & set(told)
+    assert json.loads(told.splitlines()[-1])["planned"][0]["hit"]["url"] == evil
+    assert r"\x1b]0;title\x07\x1b[2J\x0a/\x9b31m.jpg" in told
+    summary = searching.run(engines=["baidu"])
+    assert dict(summary.yields[0].rejected) == {"bad_url": 1}
+
+
+def test_a_dry_run_keeps_to_the_budgets(server: Any, searching: Any) -> None:
+    searching.change("retries = 1", "retries = 1\nmax_total_bytes = 1")
+    made = open_dataset(str(searching.workspace.root)).preview(engines=["baidu"])
+    assert [answer[1] for answer in made.answers] == ["one"]
+    assert any("max_total_bytes" in text for text in made.advice)
+
+
+# -- advice
+
+
+@pytest.mark.parametrize(("code", "told"), [(100, True), (96, True), (99, True), (3, False)])
+def test_a_key_that_flickr_does_not_take_is_told_as_that(
+    server: Any, scraping: Any, monkeypatch: pytest.MonkeyPatch, code: int, told: bool
+) -> None:
+    monkeypatch.setenv("FLICKR_API_KEY", "wrong")
+    server.fixed("/f", json.dumps({"stat": "fail", "code": code, "message": "no"}).encode())
+    data = scraping(classes='[[classes]]\nname = "a"\nqueries = ["x"]')
+    data.change('urls = "list.txt"', f'flickr = "{server.base}/f"')
+    (advice,) = data.run(engines=["flickr"]).advice
+    assert ("FLICKR_API_KEY" in advice) is told
+    assert open_dataset(str(data.workspace.root)).preview(engines=["flickr"]).advice == (advice,)
+
+
+def test_a_page_that_nobody_foresaw_is_one_page_s_trouble(server: Any, searching: Any) -> None:
+    server.fixed("/b", b"[" * 200_000, 200, "application/json")
+    assert [dict(y.answers) for y in searching.run(engines=["baidu"]).yields] == [{"changed": 1}] * 2
+
+
+def test_a_first_page_that_does_not_come_does_not_end_its_query(server: Any, searching: Any, make_picture: Any) -> None:
+    searching.change("retries = 1", "retries = 0")
+    found = [{"objURL": baidu.encode_url(server.fixed("/img/70", make_picture(70)))}]
+
+    def page(handler: Any) -> None:
+        number = int(parse_qs(handler.path)["pn"][0]) // 30
+        handler.reply(500 if number == 0 else 200, json.dumps({"data": [*found * (number < 2), {}]}).encode())
+
+    server.routes["/b"] = page
+    summary = searching.run(engines=["baidu"])
+    assert dict(summary.yields[0].answers) == {"no_results": 1, "results": 1, "unreachable": 1}
+    assert len(searching.files) == 1

@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curate import decisions
 from curate.budget import UNDECIDED
 from curate.dataset import Dataset
 from curate.decisions import LABEL, MEMBERSHIP, decide
 from curate.errors import StageNotReady
-from curate.report.build import read_report, write_report
+from curate.report.build import counts, read_report, write_report
 from curate.report.worth import expectations, verdicts
+from curate.resolve import resolve
 
 
 def written(shapes: Any, **extra: Any) -> tuple[str, dict[str, Any]]:
@@ -63,12 +65,23 @@ def test_images_add_up_and_decisions_show(shapes: Any) -> None:
         ("images/scraped/square/05.png", MEMBERSHIP, {"in_favour_of": "images/scraped/square/04.png"}),
     ])  # fmt: skip
     page, data = written(shapes)
-    counts = data["counts"]
-    assert (counts["obtained"], counts["exported"], counts["relabelled"]) == (12, 9, 1)
+    told = data["counts"]
+    assert (told["obtained"], told["exported"], told["relabelled"]) == (12, 9, 1)
     # The relabelled circle has the bytes of square/03.png: they are one image now, the first by path.
-    assert counts["out_why"] == {"dropped": 1, "duplicate": 1, "same_bytes": 1}
-    assert counts["decisions"] == {"label": 1, "membership": 2}
+    assert told["out_why"] == {"dropped": 1, "duplicate": 1, "same_bytes": 1}
+    assert told["decisions"] == {"label": 1, "membership": 2}
     assert "relabelled to square" in page
+
+
+def test_images_that_are_gone_are_not_counted_as_obtained(shapes: Any) -> None:
+    manifest = shapes.manifest.with_columns(
+        status=pl.when(pl.col("path") == "images/scraped/circle/03.png").then(pl.lit("missing")).otherwise("status")
+    )
+    shapes.workspace.write_table("manifest", manifest)
+    view = resolve(manifest, decisions.read(shapes.workspace.decisions))
+    told = counts(shapes.workspace, view)
+    assert (told["obtained"], told["gone"]) == (11, 1)
+    assert told["obtained"] == told["exported"] + sum(told["out_why"].values())
 
 
 def test_verdict_on_an_image_is_whether_an_error_was_found(shapes: Any) -> None:

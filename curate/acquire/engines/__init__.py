@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
 from curate.acquire.answers import Answer
+from curate.config import Filter
 from curate.errors import EnvironmentMissing, InputError
 
 READY = ("google", "baidu", "bing", "flickr", "urls")
@@ -31,7 +32,7 @@ class Engine(Protocol):
     """Names of the filters that it knows, as icrawler names them."""
 
     @staticmethod
-    def page_url(query: str, page: int, *, endpoint: str, filters: Mapping[str, str]) -> str:
+    def page_url(query: str, page: int, *, endpoint: str, filters: Mapping[str, Filter]) -> str:
         """The address of a result page; raises `InputError` for a value of a filter that the engine does not know."""
 
     @staticmethod
@@ -67,7 +68,7 @@ def secret(name: str) -> str:
     return urlencode({parameter: key})
 
 
-def filters_of(name: str, filters: Mapping[str, str | Mapping[str, str]]) -> dict[str, str]:
+def filters_of(name: str, filters: Mapping[str, Filter | Mapping[str, Filter]]) -> dict[str, Filter]:
     """The filters of a spec that go to one engine: those of all, and those of its own table.
 
     Args:
@@ -77,9 +78,9 @@ def filters_of(name: str, filters: Mapping[str, str | Mapping[str, str]]) -> dic
     Raises:
         InputError: the engine has no such filter; those it has are named.
     """
-    mine: dict[str, str] = {}
+    mine: dict[str, Filter] = {}
     for key, value in filters.items():
-        if isinstance(value, str):
+        if not isinstance(value, Mapping):
             mine[key] = value
         elif key not in READY:
             msg = f"[scrape.filters.{key}]: there is no engine {key!r}. Use one of: {', '.join(READY)}."
@@ -97,15 +98,16 @@ def filters_of(name: str, filters: Mapping[str, str | Mapping[str, str]]) -> dic
     return mine
 
 
-def chosen(name: str, key: str, value: str, choices: Mapping[str, T], *others: str) -> T:
+def chosen(name: str, key: str, value: Filter, choices: Mapping[str, T], *others: str) -> T:
     """What an engine's own table of a filter says for `value`; raises `InputError` that names its values."""
-    if value not in choices:
-        msg = f"[scrape.filters] {key} = {value!r}: engine {name} knows {', '.join([*choices, *others])}."
+    if not isinstance(value, str) or value not in choices:
+        shown = value if isinstance(value, str) else [day.isoformat() for day in value]
+        msg = f"[scrape.filters] {key} = {shown!r}: engine {name} knows {', '.join([*choices, *others])}."
         raise InputError(msg)
     return choices[value]
 
 
-def filter_terms(feeder: str, filters: Mapping[str, str], separator: str) -> str:
+def filter_terms(feeder: str, filters: Mapping[str, Filter], separator: str) -> str:
     """The filters of a spec in an engine's own terms, by icrawler's table of them.
 
     Args:

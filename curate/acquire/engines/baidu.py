@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from curate.acquire.answers import Answer, Hit, refused
 from curate.acquire.engines import filter_terms
+from curate.config import Filter
 
 ENDPOINT = "https://image.baidu.com/search/acjson"
 PAGE_SIZE = 30
@@ -47,7 +48,7 @@ def encode_url(url: str) -> str:
     return "".join(hidden.get(character, character.translate(_ENCODE)) for character in url)
 
 
-def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, str]) -> str:
+def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, Filter]) -> str:
     """The address of a result page, counted from 0."""
     terms = filter_terms("BaiduFeeder", filters, "&")
     question = {

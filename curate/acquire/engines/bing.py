@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from curate.acquire.answers import Answer, Hit, refused
 from curate.acquire.engines import filter_terms
+from curate.config import Filter
 
 ENDPOINT = "https://www.bing.com/images/async"
 PAGE_SIZE = 35
@@ -30,7 +31,7 @@ _NONE = ("There are no results for", "No results found for", "没有与此相关
 _MARKED = re.compile("[\ue000\ue001]|<[^>]*>")  # Bing puts found words between private characters
 
 
-def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, str]) -> str:
+def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, Filter]) -> str:
     """The address of a result page, counted from 0."""
     question: dict[str, str | int] = {"q": query, "first": page * PAGE_SIZE + 1, "count": PAGE_SIZE, "mmasync": 1}
     if terms := filter_terms("BingFeeder", filters, ""):

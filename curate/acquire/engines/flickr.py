@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from curate.acquire.answers import Answer, Hit, refused
 from curate.acquire.engines import chosen
+from curate.config import Filter
 
 ENDPOINT = "https://api.flickr.com/services/rest/"
 PAGE_SIZE = 100
@@ -46,7 +47,7 @@ _SIZES = ("o", "k", "h", "l", "c", "z", "m", "n", "s")
 """Sizes that the API may offer, largest first: original, 2048, 1600, 1024, 800, 640, 500, 320, 240 pixels."""
 
 
-def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, str]) -> str:
+def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, Filter]) -> str:
     """The address of a result page, counted from 0, without the key."""
     question: dict[str, str | int] = {
         "method": "flickr.photos.search", "format": "json", "nojsoncallback": 1, "text": query, "sort": "relevance",
@@ -62,6 +63,8 @@ def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mappin
             question["color_codes"] = chosen("flickr", name, value, _COLORS, "blackandwhite")
         elif name == "type":
             question["content_types"] = chosen("flickr", name, value, _KINDS)
+        elif not isinstance(value, str):
+            question["min_upload_date"], question["max_upload_date"] = f"{value[0]} 00:00:00", f"{value[1]} 23:59:59"
         else:
             days = chosen("flickr", name, value, _DAYS)
             question["min_upload_date"] = int(time.time() // 86_400 - days) * 86_400

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 from curate.acquire.answers import Answer, Hit, refused
 from curate.acquire.engines import filter_terms
+from curate.config import Filter
 
 ENDPOINT = "https://www.google.com/search"
 PAGE_SIZE = 100
@@ -36,7 +37,7 @@ _NONE = (
 )  # fmt: skip
 
 
-def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, str]) -> str:
+def page_url(query: str, page: int, *, endpoint: str = ENDPOINT, filters: Mapping[str, Filter]) -> str:
     """The address of a result page, counted from 0."""
     question: dict[str, str | int] = {"q": query, "tbm": "isch", "ijn": page, "start": page * PAGE_SIZE}
     if terms := filter_terms("GoogleFeeder", filters, ","):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from curate.acquire.answers import Answer, Hit
+from curate.config import Filter
 from curate.errors import InputError
 
 ENDPOINT = ""
@@ -60,7 +61,7 @@ class Listed:
         return " ".join(told)
 
 
-def page_url(query: str, page: int, *, endpoint: str, filters: Mapping[str, str]) -> str:
+def page_url(query: str, page: int, *, endpoint: str, filters: Mapping[str, Filter]) -> str:
     """The list itself."""
     return endpoint
 
