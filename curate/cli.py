@@ -24,7 +24,7 @@ from curate.terminal import visible
 if TYPE_CHECKING:
     from curate.acquire.preview import Preview
     from curate.dataset import Dataset
-    from curate.pipeline import Progress, StageRecord
+    from curate.pipeline import StageRecord
 
 
 class Engine(StrEnum):
@@ -102,49 +102,17 @@ def _json(value: Any) -> None:
     typer.echo("".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in made))
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Progress on stderr: bars on a terminal; elsewhere one line when a step begins, so that logs stay readable."""
-    if quiet:
-        yield lambda stage, what, done, total: None
-        return
-    if not sys.stderr.isatty():
-        last: list[str] = [""]
-
-        def line(stage: str, what: str, done: int, total: int) -> None:
-            step = f"{stage}: {what}"
-            if step != last[0]:
-                last[0] = step
-                typer.echo(step, err=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        shown: dict[str, Any] = {}
-
-        def update(stage: str, what: str, done: int, total: int) -> None:
-            if stage not in shown:
-                for task in shown.values():
-                    bars.remove_task(task)
-                shown.clear()
-                shown[stage] = bars.add_task(stage, total=total or None)
-            bars.update(shown[stage], description=f"{stage}: {what}", completed=done, total=total or None)
-
-        yield update
+def _progress_line(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 @contextmanager
 def _dataset(name: str, *, json: bool = False, runner: RunnerOption = RunnerOption.local) -> Iterator[Dataset]:
     from curate.dataset import Dataset, open_dataset
+    from curate.progress import showing
 
     opened = open_dataset(name)
-    with _progress(json) as progress:
+    with showing(json, _progress_line) as progress:
         yield Dataset(opened.workspace, runner=runner.value, progress=progress)
 
 
@@ -870,12 +838,13 @@ def run_all(name: Name, runner: Runner = RunnerOption.local, json: Json = False)
 def demo(runner: Runner = RunnerOption.local, json: Json = False) -> None:
     """The whole loop on the bundled sample: scrape, dedupe, audit, a simulated review, retrain, report, export."""
     from curate.demo import loop
+    from curate.progress import showing
 
     def tell(record: StageRecord) -> None:
         if not json:
             _say(_told(record))
 
-    with _progress(json) as progress:
+    with showing(json, _progress_line) as progress:
         made = loop.run(runner=cast(Any, runner.value), progress=progress, done=tell)
     if json:
         _json({"report": made.report.data, "page": made.report.page, "export": made.export, "reviewed": made.reviewed})

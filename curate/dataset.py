@@ -156,7 +156,7 @@ class Dataset:
                 and (summary[0].new or not self.workspace.has_table("manifest"))
                 and any(summary[0].kept.values())
             ):
-                pipeline.scan(self.workspace)
+                pipeline.scan(self.workspace, progress=self.progress)
         return record, summary[0] if summary else None
 
     def preview(
@@ -218,7 +218,7 @@ class Dataset:
                     self.workspace, source, name=called, image_column=image_column, label_column=label_column,
                     split_column=split_column, root=root, split=split, copy=copy,
                 )  # fmt: skip
-            pipeline.scan(self.workspace)
+            pipeline.scan(self.workspace, progress=self.progress)
         return made
 
     def measure(self) -> StageRecord:
@@ -473,7 +473,7 @@ class Dataset:
         told = dict(extra or {})
         workspace = self.workspace
         with workspace.stage_lock("report"):
-            images = pipeline.scan(workspace)
+            images = pipeline.scan(workspace, progress=self.progress)
             done = {name: record for name, record in self.records.items() if name not in {"report", "export"}}
             inputs = [
                 [(name, r.inputs, r.finished_at) for name, r in done.items()], images.drop("mtime_ns").rows(),
@@ -497,7 +497,7 @@ class Dataset:
         from curate.export.write import export
 
         with self.workspace.stage_lock("export"):
-            images = pipeline.scan(self.workspace)
+            images = pipeline.scan(self.workspace, progress=self.progress)
             view = pipeline.clean_view(self.workspace, only_reviewed=only_reviewed)
             return export(
                 self.workspace, view, images, to=to, format=format,
