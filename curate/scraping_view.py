@@ -12,6 +12,8 @@ from rich.cells import cell_len
 
 EVERY = 10.0
 """Seconds between two lines about one class where there is no terminal."""
+NARROW = 70
+"""Columns of a terminal below which only what was kept and lost is shown."""
 
 Watch = Callable[[Mapping[str, Any]], None]
 _FIGURES = ("found", "asked", "fetched", "kept", "rejected", "failed")
@@ -54,7 +56,7 @@ class Figures:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._begun: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
         self._last: dict[str, float] = {}
         self.now: dict[str, Mapping[str, Any]] = {}
 
@@ -62,13 +64,14 @@ class Figures:
         """Take in an event."""
         label = str(event["label"])
         self._last[label] = self._clock()
-        self._begun.setdefault(label, self._last[label])
+        self._begun.setdefault(label, (self._last[label], int(event["asked"])))
         self.now[label] = event
 
     def rate(self, label: str) -> float:
-        """Addresses a second of a class."""
-        seconds = self._last[label] - self._begun[label]
-        return float(self.now[label]["asked"]) / seconds if seconds > 0 else 0.0
+        """Addresses a second of a class; 0 in its first second, in which it would be a guess."""
+        begun, already = self._begun[label]
+        seconds = self._last[label] - begun
+        return (int(self.now[label]["asked"]) - already) / seconds if seconds >= 1 else 0.0
 
     def line(self, label: str) -> str:
         """The figures of a class in one line."""
@@ -93,14 +96,20 @@ def live(*, quiet: bool) -> Iterator[Watch]:
     from rich.live import Live
     from rich.table import Table
 
+    console = Console(stderr=True)
+
     def table() -> Table:
-        made = Table("class", *(*_FIGURES, "per second"), box=None, header_style="bold")
+        shown = _FIGURES if console.width >= NARROW else _FIGURES[-3:]
+        made = Table(box=None, header_style="bold")
+        made.add_column("class", overflow="ellipsis")
+        for name in (*shown, "/s"):
+            made.add_column(name, justify="right", no_wrap=True)
         for label, event in list(figures.now.items()):  # other threads add to it
-            cells = {name: str(event[name]) for name in _FIGURES} | {"kept": f"{event['kept']}/{event['limit']}"}
+            cells = {name: str(event[name]) for name in shown} | {"kept": f"{event['kept']}/{event['limit']}"}
             made.add_row(label, *cells.values(), f"{figures.rate(label):.0f}")
         return made
 
-    with Live(get_renderable=table, console=Console(stderr=True), refresh_per_second=4, transient=True):
+    with Live(get_renderable=table, console=console, refresh_per_second=4, transient=True):
         yield figures.take
 
 

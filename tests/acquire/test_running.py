@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -295,3 +302,35 @@ def test_a_first_page_that_does_not_come_does_not_end_its_query(server: Any, sea
     summary = searching.run(engines=["baidu"])
     assert dict(summary.yields[0].answers) == {"no_results": 1, "results": 1, "unreachable": 1}
     assert len(searching.files) == 1
+
+
+SHOWN = """
+import sys, time
+from curate.scraping_view import live
+with live(quiet=False) as watch:
+    for label in ("the regular script of the Tang", "b"):
+        event = {"label": label, "found": 30, "limit": 300, "rejected": 3, "failed": 0}
+        watch(event | {"asked": 1, "fetched": 1, "kept": 1})
+        watch(event | {"asked": 20, "fetched": 19, "kept": 17})
+    time.sleep(0.6)
+"""
+
+
+@pytest.mark.parametrize(("columns", "named"), [(80, "found"), (40, "kept")])
+def test_figures_are_whole_on_a_terminal_however_narrow(columns: int, named: str) -> None:
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
+    child = subprocess.Popen([sys.executable, "-c", SHOWN], stdin=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # that is how a terminal says that nobody is there any more
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    assert child.wait() == 0
+    os.close(terminal)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert named in text
+    assert text.count("17/300") >= 2
+    assert "…" not in text
+    assert "Traceback" not in text
