@@ -1,35 +1,41 @@
 """The measuring pass beside its limit and its peers, on the same files in the same run.
 
-    python benchmarks/measure.py --images DIR [--repeat N] [--peers-python PYTHON]
+    python benchmarks/measure.py --images DIR [--repeat N] [--peers-repeat N] [--peers-python PYTHON]
 
-The limit is libjpeg-turbo decoding at the same reduced scale to grey on all cores (files that are no JPEG are left
-out); the peers are imagededup's hashing (its own pool of processes) and cleanvision's full set of checks, in the
-environment of another Python. Ours and the limit see every file N times, the peers once more in each round; rounds
-alternate, and the best of each counts. `peak_mib` is the peak of this process and its workers together.
+What is counted of ours is the whole stage as `curate measure` runs it on a data set that is new: sha256 and header of
+every file (one reading), then its decoding with hashes and figures (another reading), the start of the workers, the log
+of what is done, and the tables. What is not: noting where the files come from (`curate import`).
+
+The limit is libjpeg-turbo decoding of the same bytes at the same reduced scale to grey, in the same pool of processes,
+which read each file whole as ours do, and nothing else; files that are no JPEG are neither decoded nor counted. The
+peers are imagededup's hashing (its own pool of processes) and cleanvision's full set of checks, in the environment of
+another Python; their own time without the start of Python. Ours and the limit see every file N times, the peers as
+often unless --peers-repeat says otherwise; rounds alternate, and the best of each counts. `peak_mib` is the peak of
+this process and its workers together.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
 import psutil
 from PIL import Image
 
 from curate.figures import SIDE
-from curate.images import EXTENSIONS
-from curate.measure import measure
-from curate.runner import cores
+from curate.images import EXTENSIONS, ImageFailure, read_header
+from curate.pipeline import run_measure
 from curate.runner.local import LocalRunner
-from curate.schema import MANIFEST
+from curate.workspace import Workspace, append_log
 
 PEERS = {
     "imagededup": """
@@ -56,45 +62,58 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in {*EXTENSIONS.values(), ".jpeg"})
 
 
-def decode(file: Path) -> None:
-    """Decode a JPEG to grey at the smallest scale whose longer side has `SIDE` pixels."""
-    with Image.open(file) as image:
-        if image.format == "JPEG":
+def is_jpeg(file: Path) -> bool:
+    """Whether the content is that of a JPEG."""
+    try:
+        return read_header(file).format in {"JPEG", "MPO"}
+    except ImageFailure:
+        return False
+
+
+def decode(files: Sequence[Path]) -> int:
+    """Decode JPEGs to grey at the smallest scale whose longer side has `SIDE` pixels; how many could be."""
+    done = 0
+    for file in files:
+        with contextlib.suppress(OSError), Image.open(io.BytesIO(file.read_bytes())) as image:
             most = max(image.size)
             image.draft("L", (-(-SIDE * image.width // most), -(-SIDE * image.height // most)))
             image.load()
+            done += 1
+    return done
 
 
 def limit(files: list[Path]) -> float:
-    """Images a second that decoding alone does, in threads: it leaves the interpreter's lock."""
+    """Images a second that reading and decoding alone do, in the pool that ours use."""
     start = time.perf_counter()
-    with ThreadPoolExecutor(cores()) as pool:
-        for _ in pool.map(decode, files, chunksize=64):
-            pass
-    return len(files) / (time.perf_counter() - start)
+    done = sum(LocalRunner().map_batches(decode, files, size=64))
+    return done / (time.perf_counter() - start)
 
 
-def ours(files: list[Path]) -> float:
-    """Images a second of the measuring pass, with the start of its workers."""
-    seen: dict[Path, int] = {}
-    rows = []
-    for number, file in enumerate(files):
-        seen[file] = seen.get(file, -1) + 1
-        # The same file under another name each time: paths are the key of the tables.
-        rows.append({"path": "./" * seen[file] + str(file.relative_to("/")), "sha256": str(number), "status": "ok"})
-    table = pl.DataFrame(rows)
-    manifest = table.select(
-        *(pl.col(c) if c in table.columns else pl.lit(None, dtype=t).alias(c) for c, t in MANIFEST.columns.items())
-    )
-    start = time.perf_counter()
-    measured, failures = 0, dict[str, str]()
-    for features, reasons in measure(manifest, Path("/"), runner=LocalRunner()):
-        measured, failures = features.height, reasons
-    took = time.perf_counter() - start
-    assert measured + len(failures) == len(files)
-    if failures:
-        print(f"{len(failures)} files cannot be read, such as {next(iter(failures))}")
-    return len(files) / took
+def new_data_set(folder: Path, files: list[Path], images: Path, repeat: int) -> Workspace:
+    """A data set that holds every file so many times, each time in another folder, and was never measured."""
+    lines = []
+    for n in range(repeat):
+        (folder / "images").mkdir(exist_ok=True)
+        (folder / "images" / str(n)).symlink_to(images, target_is_directory=True)
+        for file in files:
+            path = f"images/{n}/{file.relative_to(images)}"
+            lines.append({"kind": "image", "outcome": "kept", "origin": "imported", "path": path})
+    workspace = Workspace(folder)
+    append_log(workspace.sources, lines)
+    return workspace
+
+
+def ours(files: list[Path], images: Path, repeat: int) -> float:
+    """Images a second of the measuring stage on a new data set."""
+    with tempfile.TemporaryDirectory() as made:
+        workspace = new_data_set(Path(made), files, images, repeat)
+        start = time.perf_counter()
+        record = run_measure(workspace)
+        took = time.perf_counter() - start
+        assert record.facts["images"] + record.facts["unreadable"] == len(files) * repeat
+    if unreadable := record.facts["unreadable"]:
+        print(f"{unreadable} files cannot be read")
+    return len(files) * repeat / took
 
 
 class Peak:
@@ -138,22 +157,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder of JPEGs")
     parser.add_argument("--repeat", type=int, default=40, help="how often ours and the limit see each file")
+    parser.add_argument("--peers-repeat", type=int, help="how often the peers do; unset: as often")
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many alternating rounds counts")
     parser.add_argument("--peers-python", default=sys.executable, help="a Python that has the peers installed")
     options = parser.parse_args()
-    files = files_of(options.images.resolve())
-    if not files:
-        parser.error(f"no images below {options.images}")
-    many = files * options.repeat
+    images = options.images.resolve()
+    files = files_of(images)
+    jpegs = [file for file in files if is_jpeg(file)] * options.repeat
+    if not jpegs:
+        parser.error(f"no JPEGs below {options.images}")
     rates: dict[str, list[float]] = {"limit": [], "ours": [], **{name: [] for name in PEERS}}
     peak = 0.0
     with tempfile.TemporaryDirectory() as made:
-        for n, file in enumerate(files * 5):  # imagededup looks at one folder only; five times lets the pools start
+        for n, file in enumerate(
+            files * (options.peers_repeat or options.repeat)
+        ):  # imagededup looks at one folder only
             (Path(made) / f"{n}{file.suffix}").symlink_to(file)
         for _ in range(options.rounds):
-            rates["limit"].append(limit(many))
+            rates["limit"].append(limit(jpegs))
             with Peak() as watched:
-                rates["ours"].append(ours(many))
+                rates["ours"].append(ours(files, images, options.repeat))
             peak = max(peak, watched.mib)
             for name in PEERS:
                 if rate := peer(name, options.peers_python, Path(made)):
