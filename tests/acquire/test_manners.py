@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -265,6 +266,33 @@ def test_an_address_has_so_much_time_over_all_its_redirects_and_tries(
         with pytest.raises(FetchFailure, match="timeout"):
             fetcher.image(server.base + "/img/0")
     assert server.images_asked() <= 4
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+def test_a_handshake_that_drips_is_ended(scraping: Any, monkeypatch: pytest.MonkeyPatch, allowed: str) -> None:
+    monkeypatch.setattr(addresses, "why_not_public", lambda _: None)
+    over = threading.Event()
+
+    def drip(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 kB follows, it says
+            while not over.wait(0.05):
+                client.sendall(b"x")
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=listening.accept()[:1], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        data = scraping(more="respect_robots = false").lists(f"https://127.0.0.1:{listening.getsockname()[1]}/1")
+        data.change("timeout = 5\nretries = 1", "timeout = 0.2\nretries = 0")
+        data.change("allow_private_hosts = true", f"allow_private_hosts = {allowed}")
+        data.run()
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
+    assert outcomes(data) == [("failed", "timeout")]
 
 
 def test_the_next_address_of_a_name_is_tried_when_the_first_is_dead(
