@@ -4,8 +4,10 @@
 
 A transformation is found where its picture is in one group with the original (for the peers: in one set, or named as
 its duplicate). Precision is over all pairs of one group (peers: all pairs they name): the share that come from one
-original. `crop_6` and `crop_12` take so many percent of width and height off each side. `--glyphs` does the same on
-plain pictures whose hashes collide, by default the trusted holdout of the bundled sample.
+original; a few flags that differ in colour alone are there to be told apart. Peers get a second column `_grouped`, in
+which all that hangs together through their pairs counts, as it does for us. `crop_6` and `crop_12` take so many percent
+of width and height off each side. `--glyphs` does the same on plain pictures whose hashes collide, by default the
+trusted holdout of the bundled sample.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from curate.demo.server import bundled_gallery
 from curate.images import EXTENSIONS, load
 from curate.measure import measure
-from curate.neighbours import candidates, group_table
+from curate.neighbours import candidates, group_table, groups
 from curate.neighbours.thorough import thorough_candidates
 from curate.runner import get_runner
 from curate.schema import MANIFEST
@@ -117,7 +119,25 @@ sets = near[["filename_from", "filename_to"]].values.tolist()
 """,
 }
 
+FLAGS = {
+    "france": ("#0055a4", "white", "#ef4135"), "italy": ("#009246", "white", "#ce2b37"),
+    "nigeria": ("#008751", "white", "#008751"), "peru": ("#d91023", "white", "#d91023"),
+    "belgium": ("black", "#fae042", "#ed2939"), "romania": ("#002b7f", "#fcd116", "#ce1126"),
+    "mali": ("#14b53a", "#fcd116", "#ce1126"), "ivory coast": ("#f77f00", "white", "#009e60"),
+}  # fmt: skip
+"""Pictures of one pattern that differ in colour alone: wrong pairs for whoever looks at greys."""
+
 Pairs = set[tuple[str, str]]
+
+
+def draw_flags(folder: Path) -> None:
+    """Three stripes each, upright and lying."""
+    for name, colours in FLAGS.items():
+        flag = Image.new("RGB", (300, 200))
+        for n, colour in enumerate(colours):
+            flag.paste(colour, (100 * n, 0, 100 * n + 100, 200))
+        flag.save(folder / f"flag {name}__original.png")
+        flag.transpose(Image.Transpose.ROTATE_90).save(folder / f"lying flag {name}__original.png")
 
 
 def make(images: Path, folder: Path, limit: int) -> list[str]:
@@ -163,6 +183,17 @@ def embedded(folder: Path, names: list[str]) -> pl.DataFrame:
     return pl.DataFrame({"path": names, "sha256": digests, "vector": array})
 
 
+def grouped(pairs: Pairs) -> Pairs:
+    """All pairs of what hangs together through `pairs`: what a person who acts on them would take for one picture."""
+    names = sorted({name for pair in pairs for name in pair})
+    place = {name: n for n, name in enumerate(names)}
+    first, second = np.array([(place[a], place[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2).T
+    members: dict[int, list[str]] = {}
+    for name, number in zip(names, groups((first, second), len(names)).tolist(), strict=True):
+        members.setdefault(number, []).append(name)
+    return {pair for part in members.values() for pair in combinations(part, 2)}
+
+
 def peer(code: str, python: str, folder: Path) -> Pairs | None:
     """All pairs that a peer names, None where it does not run there."""
     script = f"import json, sys\nfolder = sys.argv[1]\n{code}\nprint('sets ' + json.dumps(sets))"
@@ -204,6 +235,8 @@ def main() -> None:
             folder = Path(made) / "images"
             folder.mkdir()
             numbers = make(images, folder, options.limit)
+            if not suffix:
+                draw_flags(folder)
             if not numbers:
                 parser.error(f"no images below {images}")
             results["curate" + suffix] = judged(ours(folder, thorough=False), numbers)
@@ -213,6 +246,7 @@ def main() -> None:
                 pairs = peer(code, options.peers_python, folder)
                 if pairs is not None:
                     results[name + suffix] = judged(pairs, numbers)
+                    results[f"{name}_grouped{suffix}"] = judged(grouped(pairs), numbers)
     for suffix in ("", "_glyphs"):
         shown = [name for name in results if name.endswith("_glyphs") == bool(suffix)]
         print(f"\n{'':>14}" + "".join(f"{name:>26}" for name in shown))

@@ -46,7 +46,7 @@ class Keepers:
         """What stays if `path` goes: what was suggested, else the best of its group; None where it must stay itself."""
         if path not in self.label:
             return None
-        if suggested in self.label:
+        if suggested in self.label and suggested != path:
             return suggested
         best = next(iter(self.standing(path)), path)
         return best if best != path else None
