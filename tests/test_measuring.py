@@ -99,6 +99,19 @@ def test_rows_of_an_older_version_are_not_taken_over(
     assert not list(data.workspace.cache.glob("*.jsonl")), "what was kept along the way is in the tables"
 
 
+def test_tables_that_tell_no_version_are_made_anew(make: Callable[..., Dataset], measured: list[str]) -> None:
+    data = make("a", 10)
+    data.measure()
+    manifest, features = data.manifest, data.features
+    data.workspace.write_table("manifest", manifest.with_columns(width=pl.lit(1, pl.Int32)))
+    data.workspace.write_table("features", features.with_columns(brightness=pl.lit(9.0, pl.Float32)))
+    measured.clear()
+    data.measure()
+    assert len(measured) == 10
+    assert data.manifest.equals(manifest)
+    assert data.features.equals(features)
+
+
 def test_a_newer_version_that_is_ended_loses_neither_the_old_rows_nor_its_own(
     make: Callable[..., Dataset], measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

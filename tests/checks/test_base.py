@@ -5,7 +5,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
+from curate import pipeline
 from curate.checks import Tables, base, run_checks
 from curate.checks.base import finding, installed, table
 from curate.config import ChecksSpec
@@ -77,3 +79,16 @@ def test_judged_are_readable_rows_outside_the_holdout(manifest_of: Any) -> None:
 def test_titles_are_what_people_read(tables: Tables) -> None:
     named = Tables(manifest=tables.manifest, titles={"a": "a 甲", "b": ""})
     assert [named.title(label) for label in ("a", "b", "c", None)] == ["a 甲", "b", "c", "no label"]
+
+
+def test_listing_the_checks_changes_no_default(manifest_of: Any, features_of: Any) -> None:
+    tables = Tables(manifest=manifest_of([{"path": "a"}]), features=features_of([{"path": "a", "brightness": 0.01}]))
+    before = (ChecksSpec().model_dump(), pipeline.CHECKS, run_checks(pipeline.CHECKS, tables, OPTIONS))
+    listed = installed()
+    listed.append(one)
+    after = (ChecksSpec().model_dump(), pipeline.CHECKS, run_checks(pipeline.CHECKS, tables, OPTIONS))
+    assert before[:2] == after[:2]
+    assert before[2].equals(after[2])
+    assert one not in installed()
+    with pytest.raises(ValidationError, match="frozen"):
+        OPTIONS.dark = 0.5
