@@ -110,13 +110,13 @@ class Dataset:
 
     def scrape(
         self, *, engines: Sequence[str] | None = None, limit: int | None = None, refresh: bool = False,
-        endpoints: Mapping[str, str] | None = None, force: bool = True,
+        endpoints: Mapping[str, str] | None = None, force: bool = True, go_on: bool = True,
         watch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> tuple[StageRecord, ScrapeSummary | None]:  # fmt: skip
         """Obtain images from search engines, see `curate.acquire.scrape`.
 
-        `force=False` skips it where it finished before with the same classes, settings and list of URLs; but not where
-        a class is below its limit and something that may pass was in the way. The summary is None then.
+        `force=False` skips it where it finished before with the same classes, settings and list of URLs; but not, with
+        `go_on`, where a class is below its limit and something that may pass was in the way. The summary is None then.
         `watch` is told of every attempt, instead of `progress`.
         """
         from curate.acquire.scrape import list_of_urls, scrape
@@ -144,7 +144,7 @@ class Dataset:
             }  # fmt: skip
 
         last = self.records.get("scrape")
-        force = force or bool(last and last.facts.get("unfinished"))
+        force = force or bool(last and last.facts.get("unfinished" if go_on else "stopped"))
         classes = [c.model_dump(mode="json", exclude={"title"}) for c in spec.classes]
         asked = spec.scrape.model_dump(mode="json", exclude={"threads", "timeout", "retries"})
         listed = list_of_urls(self.workspace, spec, engines or spec.scrape.engines, endpoints)
