@@ -134,7 +134,7 @@ class Ledger:
             task = Task(number=self._numbers, engine=engine, query=query, hit=hit, license_filter=license_filter)
             asked = len(units) > 1 or (not self._refresh and self._history.is_settled(hit.url, self._spec))
             if not asked:
-                if self._refresh and len(self._held) >= self.limit and hit.url not in self._history.last:
+                if self._refresh and len(self._history.present) >= self.limit and hit.url not in self._history.last:
                     return None  # a refresh looks after what is there; what is new would go beyond the limit
                 self._numbers += 1
                 self._open += 1

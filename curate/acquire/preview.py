@@ -68,7 +68,8 @@ def preview(
                     answer = ask(fetcher, unit, number, label=label)
                     details.setdefault((answer.kind, unit.name), answer.detail)
                     answers.append((unit.name, unit.query, label, answer.kind))
-                    for hit in _new(answer.hits, history, offered, spec.scrape, refresh=refresh)[: room - len(offered)]:
+                    new = _new(answer.hits, history, offered, spec.scrape, refresh=refresh, limit=limit)
+                    for hit in new[: room - len(offered)]:
                         offered.add(hit.url)
                         planned.append(Planned(label=label, engine=unit.name, query=unit.query, hit=hit))
                     if not goes_on(unit, number, answer):
@@ -82,9 +83,13 @@ def preview(
     return Preview(planned=tuple(planned), answers=tuple(answers), advice=tuple(told))
 
 
-def _new(hits: Sequence[Hit], history: History, offered: set[str], spec: ScrapeSpec, *, refresh: bool) -> list[Hit]:
+def _new(
+    hits: Sequence[Hit], history: History, offered: set[str], spec: ScrapeSpec, *, refresh: bool, limit: int
+) -> list[Hit]:  # fmt: skip
     """The hits that would be asked for: neither offered before nor settled by an earlier run."""
     distinct = {hit.url: hit for hit in reversed(hits) if hit.url not in offered}
     ordered = dict.fromkeys(hit.url for hit in hits if hit.url in distinct)
-    wanted = (url for url in ordered if url not in history.purged_urls)
-    return [distinct[url] for url in wanted if refresh or not history.is_settled(url, spec)]
+    if refresh:  # what is full takes in nothing new
+        known = history.last if len(history.present) >= limit else ordered
+        return [distinct[url] for url in ordered if url in known and url not in history.purged_urls]
+    return [distinct[url] for url in ordered if not history.is_settled(url, spec)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -166,6 +167,8 @@ def test_the_limit_means_kept_images_also_when_a_refresh_finds_other_bytes(
     assert len(data.files) == 3
     assert outcomes(data)[3:] == [("rejected", "over_limit")] * 3
     assert server.asked["/img/3"] == 0
+    planned = open_dataset(str(data.workspace.root)).preview(limit=3, refresh=True).planned
+    assert [p.hit.url.rpartition("/")[2] for p in planned] == ["0", "1", "2"]
     data.run(limit=4, refresh=True)
     assert len(data.files) == 4
 
@@ -220,7 +223,7 @@ def test_an_address_that_two_queries_offer_has_a_line_for_each_and_one_request(
     def page(handler: Any) -> None:
         urls = [f"{server.base}/img/{n}" for n in ((0, 1, 2) if "word=one" in handler.path else (3, 1, 0))]
         found = [{"objURL": baidu.encode_url(url), "fromPageTitle": handler.path[-3:]} for url in urls]
-        handler.reply(200, __import__("json").dumps({"data": [*found * ("pn=0" in handler.path), {}]}).encode())
+        handler.reply(200, json.dumps({"data": [*found * ("pn=0" in handler.path), {}]}).encode())
 
     for n in (0, 2, 3):
         server.fixed(f"/img/{n}", make_picture(n))
