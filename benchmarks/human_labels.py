@@ -34,6 +34,8 @@ SPEC = """title = "CIFAR-10N"
 {classes}
 [dedupe]
 max_distance = 4
+[augment]
+flip = true
 [audit]
 {audit}
 """

@@ -22,6 +22,7 @@ from curate import checks, decisions, manifest, measure, neighbours, proof, queu
 from curate.checks import duplicates, labels, leakage, outliers, quality
 from curate.config import Spec
 from curate.errors import DataCorrupt, InputError, StageNotReady
+from curate.learn.tags import embedding_tag
 from curate.neighbours.thorough import thorough_candidates
 from curate.resolve import CleanView, resolve
 from curate.runner import RunnerName, get_runner
@@ -258,16 +259,9 @@ def run_dedupe(
 
     inputs = [
         measured.tables["features"], images.select("path", "obtained", "status").rows(),
-        spec.dedupe.model_dump(mode="json"), distinct, _embedding_tag(spec) if thorough else "",
+        spec.dedupe.model_dump(mode="json"), distinct, embedding_tag(spec) if thorough else "",
     ]  # fmt: skip
     return run_stage(workspace, "dedupe", inputs, ["groups", "pairs"], work)
-
-
-def _embedding_tag(spec: Spec) -> str:
-    """What embeddings depend on: the backbone, its weights and the size of the pictures."""
-    weights = Path(spec.audit.weights)
-    content = f"+{file_digest(weights)[:8]}" if spec.audit.weights and weights.is_file() else ""
-    return f"{spec.audit.backbone}@{spec.audit.image_size}{content}"
 
 
 def _embedded(
@@ -285,8 +279,8 @@ def _embedded(
         progress=lambda done, total: progress("dedupe", "decoding", done, total),
     )  # fmt: skip
     vectors = embed(
-        images, pixels, load_backbone(options.backbone, weights=options.weights), tag=_embedding_tag(spec),
-        previous=optional(workspace, "embeddings"),
+        images, pixels, load_backbone(options.backbone, weights=options.weights), tag=embedding_tag(spec),
+        mirror=spec.augment.flip, previous=optional(workspace, "embeddings"),
         progress=lambda done, total: progress("dedupe", "embedding", done, total),
     )  # fmt: skip
     if not workspace.has_table("embeddings"):
@@ -312,7 +306,7 @@ def run_audit(
     judged_rows = judged.select("path", "sha256", "label").rows()
     inputs = [
         judged_rows, grouped.tables["groups"], grouped.tables["pairs"], spec.audit.model_dump(mode="json"),
-        _embedding_tag(spec), wanted, classes,
+        embedding_tag(spec), wanted, classes,
     ]  # fmt: skip
     if wanted == "finetune":
         inputs += [spec.train.model_dump(mode="json"), spec.augment.model_dump(mode="json")]

@@ -18,6 +18,7 @@ from curate.learn.backbones import device, load_backbone
 from curate.learn.cache import Pixels, decoded
 from curate.learn.embed import embed
 from curate.learn.out_of_fold import FitPredict, make_folds, out_of_fold, probe
+from curate.learn.tags import embedding_tag
 from curate.runner import Runner
 from curate.schema import PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest
@@ -85,12 +86,11 @@ def audit(
     side = options.image_size
     pixels = decoded(workspace, images, side, runner=runner, progress=lambda d, t: progress("decoding", d, t))
     backbone = load_backbone(options.backbone, weights=options.weights)
-    tag = f"{options.backbone}@{side}"
-    if options.weights:
-        tag += "+" + file_digest(Path(options.weights))[:8]
+    tag = embedding_tag(spec)
     embeddings = embed(
-        images, pixels, backbone, tag=tag, previous=previous, progress=lambda d, t: progress("embedding", d, t)
-    )
+        images, pixels, backbone, tag=tag, mirror=spec.augment.flip, previous=previous,
+        progress=lambda d, t: progress("embedding", d, t),
+    )  # fmt: skip
     run = digest(mode, tag, options.model_dump(), classes, images["sha256"].to_list())[:12]
     if mode == "probe":
         vectors = embeddings["vector"].to_numpy()

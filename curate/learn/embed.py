@@ -27,8 +27,8 @@ def features(backbone: Backbone, pictures: NDArray[np.uint8], *, batch: int = 64
 
 
 def embed(
-    images: pl.DataFrame, pixels: Pixels, backbone: Backbone, *, tag: str, previous: pl.DataFrame | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    images: pl.DataFrame, pixels: Pixels, backbone: Backbone, *, tag: str, mirror: bool = False,
+    previous: pl.DataFrame | None = None, progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """Embed images; those that `previous` holds with the same bytes and tag are taken over.
 
@@ -36,7 +36,8 @@ def embed(
         images: columns `path` and `sha256`.
         pixels: their decoded pictures.
         backbone: the frozen body.
-        tag: names backbone, weights and size; goes into the column `backbone`.
+        tag: names all that the vectors depend on; goes into the column `backbone`.
+        mirror: a vector is the mean of those of the picture and of its mirror image, for pictures that may be flipped.
         previous: a table of schema `EMBEDDINGS`.
         progress: called with (done, all).
 
@@ -53,7 +54,10 @@ def embed(
     for start in range(0, len(rows), 256):
         part = np.sort(rows[start : start + 256])
         by_row = {pixels.rows[sha]: sha for sha in missing[start : start + 256]}
-        vectors = np.concatenate(list(features(backbone, pixels.array[part])))
+        pictures = pixels.array[part]
+        vectors = np.concatenate(list(features(backbone, pictures)))
+        if mirror:
+            vectors = (vectors + np.concatenate(list(features(backbone, pictures[:, :, ::-1])))) / 2
         known.update(zip((by_row[row] for row in part.tolist()), vectors, strict=True))
         done += len(part)
         if progress:

@@ -72,3 +72,12 @@ def test_the_same_bytes_are_embedded_once_and_told_twice(pictures: Any, runner: 
 def test_no_images_are_an_empty_table(pictures: Any, backbone: Backbone) -> None:
     nothing = Pixels(np.empty((0, 32, 32, 3), np.uint8), {})
     assert validate(embed(pictures.manifest.clear(), nothing, backbone, tag="t"), EMBEDDINGS).height == 0
+
+
+def test_a_mirror_image_has_the_same_vector_where_both_count(pictures: Any, runner: Any, backbone: Backbone) -> None:
+    pixels = decoded(pictures.workspace, pictures.manifest, 32, runner=runner)
+    turned = Pixels(np.ascontiguousarray(pixels.array[:, :, ::-1]), pixels.rows)
+    one, other = (embed(pictures.manifest, seen, backbone, tag="t", mirror=True) for seen in (pixels, turned))
+    assert vectors(one) == pytest.approx(vectors(other), abs=1e-4)
+    alone = vectors(embed(pictures.manifest, pixels, backbone, tag="t"))
+    assert np.abs(vectors(one) - alone).max() > 1e-3
