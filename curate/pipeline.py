@@ -233,7 +233,7 @@ def run_dedupe(
         features = workspace.read_table("features")
         found = neighbours.candidates(
             features, workspace.root, spec.dedupe.max_distance, min_similarity=spec.dedupe.min_similarity,
-            runner=get_runner(runner), cache=workspace.cache,
+            min_aligned=spec.dedupe.min_aligned, runner=get_runner(runner), cache=workspace.cache,
             progress=lambda what, done, total: progress("dedupe", what, done, total),
         )  # fmt: skip
         if thorough:

@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.neighbours.alignment import similarity
 from curate.neighbours.hamming import near_pairs
 from curate.neighbours.looks import Looks, pixel_digests
+from curate.neighbours.memory import Memory
 from curate.runner import Runner, get_runner
 
 MIN_SIMILARITY = 0.9
@@ -24,6 +26,8 @@ _ALIKE_IN_SHAPE = 0.12
 """How far the logarithms of two aspects may differ."""
 _EQUAL_WITHIN = 4
 """Bits by which hashes of equal pixels may differ: a JPEG is measured at a smaller scale than a PNG of it."""
+_WORTH_ALIGNING = 0.5
+"""The least similarity as they are of pictures that are aligned."""
 _SHORT = 32
 """A longer run of one hash (blank pages, one placeholder) is not compared all with all."""
 _MOST_LEADERS = 64
@@ -55,11 +59,12 @@ def passes(candidate: Candidate, min_similarity: float, min_aligned: float) -> b
 
 def candidates(
     features: pl.DataFrame, root: Path, max_distance: int, *, min_similarity: float = MIN_SIMILARITY,
-    runner: Runner | None = None, cache: Path | None = None,
+    min_aligned: float = MIN_ALIGNED, runner: Runner | None = None, cache: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Candidate]:  # fmt: skip
     """Pairs of different bytes whose phash is near, whose aspect is alike, and whose pictures are alike in small.
 
+    What is nearly alike is aligned and compared once more: a watermark, a caption or a narrow crop leaves a hash near.
     One row per sha256 takes part, the first by path; identical bytes are `exact` without looking at pixels. In a long
     run of one hash each picture is paired with the largest that it is like, so that runs of thousands do not cost the
     square of their length.
@@ -68,7 +73,8 @@ def candidates(
         features: schema `FEATURES`.
         root: folder that paths are relative to.
         max_distance: bits of phash, 0 to 16.
-        min_similarity: pairs that are less alike are left out.
+        min_similarity: pairs that are less alike, and
+        min_aligned: after alignment less alike than this, are left out.
         runner: where pictures are read; by default on all cores.
         cache: a folder that keeps what pictures look like.
         progress: called with (what, done, all).
@@ -92,10 +98,17 @@ def candidates(
     parts = list(search.pairs(members, near, lambda done, total: progress("pairs compared", done, total)))
     first, second = (np.concatenate([np.empty(0, np.int64), *(part[k] for part in parts)]) for k in (0, 1))
     hashes = rows["phash"].to_numpy()
+    alike = np.concatenate([np.empty(0, np.float32), *(part[2] for part in parts)])
+    aligned = alike < min_similarity
+    alike[aligned] = search.aligned(
+        first[aligned], second[aligned], Memory(cache, "near-pairs"),
+        lambda done, total: progress("pairs aligned", done, total),
+    )  # fmt: skip
+    enough = ~aligned | (alike >= min_aligned)
+    first, second, alike, aligned = first[enough], second[enough], alike[enough], aligned[enough]
     distance = np.bitwise_count(hashes[first] ^ hashes[second])
-    similarity = np.concatenate([np.empty(0, np.float32), *(part[2] for part in parts)])
     size = rows.select("width", "height").to_numpy()
-    maybe = (distance <= _EQUAL_WITHIN) & (similarity >= 0.99) & (size[first] == size[second]).all(axis=1)
+    maybe = ~aligned & (distance <= _EQUAL_WITHIN) & (alike >= 0.99) & (size[first] == size[second]).all(axis=1)
     wanted = np.unique(np.concatenate([first[maybe], second[maybe]]))
     paths, shas = rows["path"].to_list(), rows["sha256"].to_list()
     pixels = pixel_digests(
@@ -103,12 +116,11 @@ def candidates(
         progress=lambda done, total: progress("pixels compared", done, total),
     )  # fmt: skip
     found = []
-    for x, y, bits, alike, same in zip(
-        first.tolist(), second.tolist(), distance.tolist(), similarity.tolist(), maybe.tolist(), strict=True
-    ):
+    columns = (first, second, distance, alike, aligned, maybe)
+    for x, y, bits, similar, fitted, same in zip(*(column.tolist() for column in columns), strict=True):
         equal = same and shas[x] in pixels and pixels[shas[x]] == pixels.get(shas[y])
         a, b = sorted((paths[x], paths[y]))
-        found.append(Candidate(first=a, second=b, distance=bits, similarity=alike, equal=equal))
+        found.append(Candidate(first=a, second=b, distance=bits, similarity=similar, aligned=fitted, equal=equal))
     return sorted(found, key=lambda c: (c.first, c.second))
 
 
@@ -156,18 +168,36 @@ class _Search:
                 first, second = np.array(sorted(some), dtype=np.int64).T
                 yield self._alike(first, second)
 
-    def _alike(self, first: Rows, second: Rows) -> tuple[Rows, Rows, NDArray[np.float32]]:
-        """Those pairs that are alike."""
+    def aligned(
+        self, first: Rows, second: Rows, memory: Memory, progress: Callable[[int, int], None]
+    ) -> NDArray[np.float32]:
+        """The similarity of pairs after alignment; 0 where their colours differ."""
+        fits = np.flatnonzero(self._looks.agree_in_colour(first, second))
+
+        def compare(some: Rows) -> NDArray[np.float64]:
+            x, y = some.T
+            grey, aspect = self._looks.grey, np.exp(self._aspect)
+            return similarity(grey[x], grey[y], aspect[x], aspect[y])[0]
+
+        out = np.zeros(len(first), dtype=np.float32)
+        pairs = np.stack([first[fits], second[fits]], axis=1)
+        out[fits] = memory.compared(self._looks.digest.tolist(), pairs, compare, progress)
+        return out
+
+    def _alike(
+        self, first: Rows, second: Rows, least: float = _WORTH_ALIGNING
+    ) -> tuple[Rows, Rows, NDArray[np.float32]]:
+        """Those pairs that are alike enough to be aligned, or more."""
         fits = np.abs(self._aspect[first] - self._aspect[second]) < _ALIKE_IN_SHAPE
         first, second = first[fits], second[fits]
-        similarity = self._looks.similarity(first, second)
-        enough = similarity >= self._least
-        return first[enough], second[enough], similarity[enough]
+        alike = self._looks.similarity(first, second)
+        enough = alike >= min(least, self._least)
+        return first[enough], second[enough], alike[enough]
 
     def _led(self, rows: Rows) -> Iterator[tuple[int, tuple[Rows, Rows, NDArray[np.float32]]]]:
         """The largest picture with all that it is like, the largest of the others with those that it is like, ..."""
         while len(rows):
             leader, others = int(rows[0]), rows[1:]
-            found = self._alike(np.full(len(others), leader), others)
+            found = self._alike(np.full(len(others), leader), others, self._least)
             yield leader, found
             rows = others[~np.isin(others, found[1])]

@@ -27,6 +27,8 @@ PLAIN = 0.5
 """Standard deviation of greys below which a picture has no pattern to compare."""
 COLOURFUL = 6.0
 """Root mean square of chroma, in levels of 256, from which a picture counts as coloured."""
+ROUGHLY = 0.7
+"""Cosine of chroma that even narrow crops and captions leave."""
 
 
 def read_looks(jobs: Sequence[Job]) -> Columns:
@@ -92,7 +94,7 @@ class Looks:
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N,) means and standard deviations of the greys."""
-        flat = self.grey.reshape(len(self.grey), -1)
+        flat = self.grey.reshape(len(self.grey), SIDE**2)
         mean, deviation = np.empty(len(flat)), np.empty(len(flat))
         for start in range(0, len(flat), _CHUNK):
             part = flat[start : start + _CHUNK].astype(np.float64)
@@ -102,7 +104,7 @@ class Looks:
     @cached_property
     def _colour(self) -> NDArray[np.float64]:
         """(N,) root mean squares of chroma."""
-        flat = self.chroma.reshape(len(self.chroma), -1).astype(np.float32)
+        flat = self.chroma.reshape(len(self.chroma), 2 * _CHROMA**2).astype(np.float32)
         return np.asarray(np.sqrt((flat * flat).mean(axis=1)), dtype=np.float64)
 
     def similarity(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -127,7 +129,12 @@ class Looks:
             out[start : start + len(i)] = np.where(coloured, np.minimum(alike, self._agreement(i, j)), alike)
         return out
 
+    def agree_in_colour(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the colours of pairs of rows are roughly alike, place by place, or one of them has none."""
+        coloured = np.minimum(self._colour[first], self._colour[second]) >= COLOURFUL
+        return ~coloured | (self._agreement(first, second) >= ROUGHLY)
+
     def _agreement(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
-        x, y = (self.chroma[k].reshape(len(k), -1).astype(np.float32) for k in (i, j))
+        x, y = (self.chroma[k].reshape(len(k), 2 * _CHROMA**2).astype(np.float32) for k in (i, j))
         squares = np.einsum("nk,nk->n", x, x) * np.einsum("nk,nk->n", y, y)
         return np.asarray(np.einsum("nk,nk->n", x, y) / np.sqrt(np.maximum(squares, 1e-9)), dtype=np.float64)

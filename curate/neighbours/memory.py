@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.runner import cores
 from curate.workspace import replacing
 
 VERSION = 1
 """Raised when pictures are compared in another way, so that what was remembered is forgotten."""
 
+_BATCH = 128
 _COLUMNS = {"first": pl.String, "second": pl.String, "similarity": pl.Float32}
 
 
@@ -23,10 +26,11 @@ class Memory:
 
     Args:
         folder: of the cache; None remembers nothing beyond this run.
+        name: of what is compared: similarities of one kind of greys say nothing of those of another.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.file = folder / f"pairs-{VERSION}.parquet" if folder else None
+    def __init__(self, folder: Path | None, name: str = "pairs") -> None:
+        self.file = folder / f"{name}-{VERSION}.parquet" if folder else None
         self._parts = [pl.DataFrame(schema=_COLUMNS)]
         self._saved = time.monotonic()
         self._pause = 30.0
@@ -71,6 +75,32 @@ class Memory:
         self._fresh = False
         self._saved = time.monotonic()
         self._pause = max(self._pause, 20 * (self._saved - begin))
+
+    def compared(
+        self, digests: Sequence[str], pairs: NDArray[np.int64],
+        compare: Callable[[NDArray[np.int64]], NDArray[np.floating]], progress: Callable[[int, int], None],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """The similarity of pairs, as remembered or compared now, on all cores.
+
+        Args:
+            digests: of all pictures.
+            pairs: (N, 2) places in `digests`.
+            compare: (M, 2) pairs to their (M,) similarity; leaves the interpreter's lock most of the time.
+            progress: called with (compared, to be compared).
+        """
+        scores = self.look_up(digests, pairs)
+        todo = np.flatnonzero(np.isnan(scores))
+        done = 0
+        with ThreadPoolExecutor(cores()) as pool:
+            parts = pool.map(lambda start: compare(pairs[todo[start : start + _BATCH]]), range(0, len(todo), _BATCH))
+            for part in parts:
+                here = todo[done : done + len(part)]
+                scores[here] = part
+                self.add(digests, pairs[here], part)
+                done += len(part)
+                progress(done, len(todo))
+        self.save()
+        return scores
 
     @staticmethod
     def _keys(digests: Sequence[str], pairs: NDArray[np.int64]) -> pl.DataFrame:

@@ -7,7 +7,6 @@ compared on pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,13 @@ from curate.neighbours.graph import groups
 from curate.neighbours.hamming import near_pairs
 from curate.neighbours.memory import Memory
 from curate.neighbours.views import Views, cached_views
-from curate.runner import Runner, cores
+from curate.runner import Runner
 
 Progress = Callable[[str, int, int], None]
 PairRows = NDArray[np.int64]
 """(N, 2) places of two pictures, the lower first; sorted, each once."""
 
 WINDOW_DISTANCE = 6
-_BATCH = 128
 _MOST_COPIES = 24  # of one hash that are compared with one another: plain parts of pictures say nothing
 
 
@@ -143,29 +141,20 @@ def thorough_candidates(
                     first=paths[pair[0]], second=paths[pair[1]], distance=distance, similarity=score, aligned=True
                 )
         pairs = _completed([pair for pair, c in alike.items() if passes(c, min_similarity, min_aligned)], area)
-    memory.save()
     return sorted(alike.values(), key=lambda c: (c.first, c.second))
 
 
 def _aligned(seen: Views, pairs: PairRows, memory: Memory, progress: Progress) -> list[tuple[tuple[int, int], float]]:
     """Each pair with its similarity after alignment."""
-    digests = seen.digest.tolist()
-    scores = memory.look_up(digests, pairs)
-    todo = np.flatnonzero(np.isnan(scores))
 
-    def compare(start: int) -> NDArray[np.float64]:
-        x, y = pairs[todo[start : start + _BATCH]].T
+    def compare(some: PairRows) -> NDArray[np.float64]:
+        x, y = some.T
         inner = seen.judged(x), seen.judged(y)
         return similarity(seen.grey[x], seen.grey[y], seen.aspect[x], seen.aspect[y], inner=inner)[0]
 
-    done = 0
-    with ThreadPoolExecutor(cores()) as pool:
-        for part in pool.map(compare, range(0, len(todo), _BATCH)):
-            here = todo[done : done + len(part)]
-            scores[here] = part
-            memory.add(digests, pairs[here], part)
-            done += len(part)
-            progress("pairs aligned", done, len(todo))
+    scores = memory.compared(
+        seen.digest.tolist(), pairs, compare, lambda done, total: progress("pairs aligned", done, total)
+    )
     return [((x, y), score) for (x, y), score in zip(pairs.tolist(), scores.tolist(), strict=True)]
 
 
