@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from curate import checks, decisions, manifest, measure, neighbours, proof, queue
 from curate.checks import duplicates, labels, leakage, outliers, quality
@@ -325,6 +327,9 @@ def run_audit(
         )  # fmt: skip
         workspace.write_table("embeddings", done.embeddings)
         workspace.write_table("predictions", done.predictions)
+        for file in workspace.tables.glob("probs-*.npy"):
+            if file != _probs_file(workspace, done.predictions):
+                file.unlink()
         return {
             "mode": done.mode,
             "temperature": round(done.temperature, 3),
@@ -382,6 +387,24 @@ def _orphans(workspace: Workspace) -> dict[str, str]:
     return dict(followed.select("path", "in_favour_of").iter_rows())
 
 
+def _probs_file(workspace: Workspace, predictions: pl.DataFrame) -> Path | None:
+    """Where the probabilities of predictions are, if there are too many classes for the table to hold them."""
+    if not predictions.height or len(predictions["probs"][0]):
+        return None
+    return workspace.tables / f"probs-{predictions['run'][0]}.npy"
+
+
+def _mapped_probs(workspace: Workspace, predictions: pl.DataFrame) -> NDArray[np.floating] | None:
+    file = _probs_file(workspace, predictions)
+    if file is None:
+        return None
+    if not file.is_file():
+        msg = f"{file} is not there: run `curate audit {workspace.name}` again."
+        raise StageNotReady(msg)
+    mapped: NDArray[np.floating] = np.load(file, mmap_mode="r")
+    return mapped
+
+
 def tables_of(workspace: Workspace, spec: Spec) -> checks.Tables:
     """What checks see of a data set."""
     images = workspace.read_table("manifest")
@@ -390,10 +413,11 @@ def tables_of(workspace: Workspace, spec: Spec) -> checks.Tables:
         found = optional(workspace, name)
         return empty if found is None else found
 
+    predictions = table("predictions", PREDICTIONS.empty())
     return checks.Tables(
         manifest=images, features=table("features", FEATURES.empty()), pairs=table("pairs", PAIRS.empty()),
         groups=table("groups", GROUPS.empty()), embeddings=table("embeddings", EMBEDDINGS.empty()),
-        predictions=table("predictions", PREDICTIONS.empty()), classes=tuple(classes_of(spec, images)),
+        predictions=predictions, probs=_mapped_probs(workspace, predictions), classes=tuple(classes_of(spec, images)),
         titles=spec.class_titles, orphans=_orphans(workspace),
     )  # fmt: skip
 
@@ -497,8 +521,6 @@ def set_holdout(workspace: Workspace, n: int, *, seed: int = 0, by: str | None =
     Raises:
         InputError: n is less than one or leaves too little to train on.
     """
-    import numpy as np
-
     images = workspace.read_table("manifest")
     free = images.filter(
         (pl.col("status") == "ok") & pl.col("label").is_not_null() & pl.col("split").ne_missing(HOLDOUT)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from curate.config import ChecksSpec
 from curate.errors import CurateError, TableError
@@ -20,6 +22,8 @@ class Tables:
 
     Attributes:
         manifest, features, pairs, groups, embeddings, predictions: see `curate.schema`.
+        probs: (N, K) probabilities of the rows of `predictions`, mapped from disk, where there are so many classes that
+            the table does not hold them.
         classes: class names, in the order of the columns of `probs`.
         titles: class name to what people read.
         orphans: path to the image it was dropped in favour of, where that one is itself out or unreadable.
@@ -31,6 +35,7 @@ class Tables:
     groups: pl.DataFrame = field(default_factory=GROUPS.empty)
     embeddings: pl.DataFrame = field(default_factory=EMBEDDINGS.empty)
     predictions: pl.DataFrame = field(default_factory=PREDICTIONS.empty)
+    probs: NDArray[np.floating] | None = None
     classes: tuple[str, ...] = ()
     titles: dict[str, str] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)

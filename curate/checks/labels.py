@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curate.checks.base import Tables, finding, table
-from curate.checks.posterior import ErrorPosterior, Floats, error_posterior, validate_probs
+from curate.checks.posterior import MANY, ErrorPosterior, Floats, error_posterior, validate_probs
 from curate.config import ChecksSpec
 
 __all__ = ["ErrorPosterior", "ambiguous", "check", "confident_mistakes", "error_posterior", "self_confidence"]
@@ -25,7 +26,7 @@ CLEANLAB = "cleanlab"
 
 def self_confidence(labels: NDArray[np.integer], pred_probs: Floats) -> NDArray[np.float64]:
     """Probability of the given label, (N,), 0 to 1, lower is worse (cleanlab's default score)."""
-    confidence: NDArray[np.float64] = np.asarray(pred_probs, dtype=np.float64)[np.arange(len(labels)), labels]
+    confidence: NDArray[np.float64] = np.asarray(pred_probs)[np.arange(len(labels)), labels].astype(np.float64)
     return confidence
 
 
@@ -53,19 +54,26 @@ def ambiguous(pred_probs: Floats, *, band: tuple[float, float]) -> NDArray[np.bo
     return within
 
 
-def posterior_of(tables: Tables) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.float64], ErrorPosterior] | None:
-    """Labelled, predicted rows sorted by path; their label indices, probabilities and posterior; None where none."""
+def posterior_of(tables: Tables) -> tuple[pl.DataFrame, NDArray[np.int64], Floats, ErrorPosterior] | None:
+    """Labelled, predicted rows sorted by path; their label indices, probabilities and posterior; None where none.
+
+    Probabilities of many classes stay mapped from disk where all predicted rows are labelled.
+    """
     if not tables.predictions.height or len(tables.classes) < 2:
         return None
     index = {name: place for place, name in enumerate(tables.classes)}
     rows = (
-        tables.judged().select("path", "label").join(tables.predictions, on="path")
+        tables.judged().select("path", "label").join(tables.predictions.with_row_index("row"), on="path")
         .filter(pl.col("label").is_in(list(index))).sort("path")
     )  # fmt: skip
     if not rows.height:
         return None
     labels = np.array([index[label] for label in rows["label"]], dtype=np.int64)
-    probs = validate_probs(labels, np.array(rows["probs"].to_list(), dtype=np.float64))
+    if tables.probs is None:
+        probs: Floats = validate_probs(labels, np.array(rows["probs"].to_list(), dtype=np.float64))
+    else:
+        at = rows["row"].to_numpy()
+        probs = tables.probs if np.array_equal(at, np.arange(len(tables.probs))) else tables.probs[at]
     return rows, labels, probs, error_posterior(labels, probs)
 
 
@@ -75,7 +83,6 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
     if known is None:
         return table([])
     rows, labels, probs, posterior = known
-    neighbours = _neighbour_votes(tables, rows)
     flags: dict[str, NDArray[np.bool_]] = {
         LABEL_ERROR: posterior.p_wrong >= options.label_error,
         CONFIDENT: confident_mistakes(labels, probs, threshold=options.confident_mistake),
@@ -83,10 +90,13 @@ def check(tables: Tables, options: ChecksSpec) -> pl.DataFrame:
         CLEANLAB: _cleanlab(labels, probs),
     }
     confidence = self_confidence(labels, probs)
+    flagged = np.flatnonzero(np.any(list(flags.values()), axis=0))
+    neighbours = _neighbour_votes(tables, rows, rows["path"].gather(flagged).to_list())
     out = []
-    for n, (path, label) in enumerate(rows.select("path", "label").iter_rows()):
+    for n in flagged.tolist():
+        path, label = rows["path"][n], rows["label"][n]
         top = int(probs[n].argmax())
-        likely = int(posterior.p_true[n].argmax())
+        likely = int(posterior.likely[n])
         p_wrong = float(posterior.p_wrong[n])
         seen = (
             f"labelled {tables.title(label)}, predicted {tables.title(tables.classes[top])} with {probs[n, top]:.2f} "
@@ -112,7 +122,7 @@ def _share(p: float) -> str:
     return "more than 99%" if p > 0.99 else "less than 1%" if p < 0.01 else f"{p:.0%}"
 
 
-def _second(tables: Tables, probs: NDArray[np.float64]) -> str:
+def _second(tables: Tables, probs: Floats) -> str:
     first, second = np.argsort(-probs)[:2]
     return (
         f"{tables.title(tables.classes[first])} with {probs[first]:.2f} or "
@@ -120,34 +130,37 @@ def _second(tables: Tables, probs: NDArray[np.float64]) -> str:
     )
 
 
-def _cleanlab(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _cleanlab(labels: NDArray[np.int64], probs: Floats) -> NDArray[np.bool_]:
     from cleanlab.filter import find_label_issues
 
-    if len(np.unique(labels)) < probs.shape[1]:
-        return np.zeros(len(labels), dtype=bool)  # cleanlab wants every class to occur
+    if len(np.unique(labels)) < probs.shape[1] or probs.shape[1] > MANY:
+        return np.zeros(len(labels), dtype=bool)  # cleanlab wants every class to occur, and room for copies of all
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.asarray(find_label_issues(labels, probs, n_jobs=1), dtype=bool)
 
 
-def _neighbour_votes(tables: Tables, rows: pl.DataFrame, k: int = 15) -> dict[str, tuple[int, int, str]]:
-    """Per path: how many of its k nearest other images (cosine) carry the commonest label, k, and that label."""
-    if not tables.embeddings.height:
-        return {}
+def _neighbour_votes(
+    tables: Tables, rows: pl.DataFrame, wanted: Sequence[str], k: int = 15
+) -> dict[str, tuple[int, int, str]]:
+    """Of the wanted paths: how many of the k nearest other images (cosine) carry the commonest label, k, that label."""
     labelled = tables.embeddings.join(rows.select("path", "label"), on="path").sort("path")
-    vectors = np.asarray(labelled["vector"].to_list(), dtype=np.float32)
+    k = min(k, labelled.height - 1)
+    if k < 1:
+        return {}
+    vectors = np.array(labelled["vector"].to_numpy(), dtype=np.float32)
     vectors -= vectors.mean(axis=0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     names = np.array(labelled["label"].to_list())
-    k = min(k, len(vectors) - 1)
-    if k < 1:
-        return {}
+    paths = labelled["path"].to_list()
+    asked = np.flatnonzero(labelled["path"].is_in(list(wanted)).to_numpy())
     out = {}
-    for start in range(0, len(vectors), 1024):
-        similar = vectors[start : start + 1024] @ vectors.T
-        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -2
+    for start in range(0, len(asked), 1024):
+        part = asked[start : start + 1024]
+        similar = vectors[part] @ vectors.T
+        similar[np.arange(len(part)), part] = -2
         near = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        for n, neighbours in enumerate(near):
+        for row, neighbours in zip(part.tolist(), near, strict=True):
             values, counts = np.unique(names[neighbours], return_counts=True)
-            out[str(labelled["path"][start + n])] = (int(counts.max()), k, str(values[counts.argmax()]))
+            out[paths[row]] = (int(counts.max()), k, str(values[counts.argmax()]))
     return out

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from curate.errors import InputError
 
@@ -24,6 +25,8 @@ Floats = NDArray[np.floating]
 Floats64 = NDArray[np.float64]
 
 UNLABELLED = -1
+MANY = 500
+"""More classes than this have their probabilities on disk, in half precision; they are read in blocks."""
 SHARES = (0.4, 0.5, 0.6)
 """Shares of a class's images that serve as its anchors; the mean over them is taken, so that no one share matters."""
 _TURNS, _STEPS, _BLOCK, _DENSE, _SUPPORT = 10, 15, 8192, 64, 24
@@ -37,13 +40,16 @@ class ErrorPosterior:
 
     Attributes:
         p_wrong: (N,) probability that the given label is wrong, 0 to 1.
-        p_true: (N, K) probability of each class being the true one, given the picture and the given label.
+        p_true: (N, K) probability of each class being the true one, given the picture and the given label; for more
+            than `MANY` classes a sparse matrix (`scipy.sparse.csr_array`): most of them do not come into question.
         noise: (K, K) estimated P(given = column | true = row).
+        likely: (N,) the likeliest true class.
     """
 
     p_wrong: Floats64
-    p_true: NDArray[np.float32]
+    p_true: NDArray[np.float32] | csr_array
     noise: Floats64
+    likely: NDArray[np.int64]
 
 
 def validate_probs(labels: NDArray[np.integer], pred_probs: Floats) -> Floats64:
@@ -82,22 +88,39 @@ def rescale(labels: NDArray[np.integer], probs: Floats) -> tuple[Floats64, float
     Returns:
         The scaled probabilities, and the temperature: above 1 where the model was too sure.
     """
+    found = temperature(labels, probs)
+    return tempered(probs, found), found
+
+
+def temperature(labels: NDArray[np.integer], probs: Floats) -> float:
+    """The temperature of `rescale`, learnt from 20,000 images at most, and fewer where there are many classes."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    logits = np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-7))
     known = np.flatnonzero(labels != UNLABELLED)
-    if len(known) > 20_000:  # one number needs no more
-        known = known[:: len(known) // 20_000 + 1]
-    learnt, at = logits[known], (np.arange(len(known)), labels[known])
+    most = min(20_000, max(2_000, 20_000_000 // probs.shape[1]))  # one number needs no more
+    if len(known) > most:
+        known = known[:: len(known) // most + 1]
+    if not len(known):
+        return 1.0
+    learnt, at = _logits(probs[known]), (np.arange(len(known)), labels[known])
 
     def loss(log_temperature: float) -> float:
         return -float(log_softmax(learnt / np.exp(log_temperature), axis=1)[at].mean())
 
-    best = minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x if len(known) else 0.0
-    temperature = float(np.exp(best))
-    scaled: Floats64 = np.exp(log_softmax(logits / temperature, axis=1))
-    return scaled, temperature
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+
+
+def tempered(probs: Floats, degree: float) -> Floats64:
+    """(N, K) probabilities at another temperature."""
+    from scipy.special import softmax
+
+    scaled: Floats64 = softmax(_logits(probs) / degree, axis=1)
+    return scaled
+
+
+def _logits(probs: Floats) -> Floats64:
+    return np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-7))
 
 
 def confident_noise(labels: NDArray[np.integer], probs: Floats64) -> Floats64:
@@ -131,7 +154,8 @@ def error_posterior(
 
     Args:
         labels: (N,) given class indices.
-        pred_probs: (N, K) out-of-fold probabilities, rows summing to one.
+        pred_probs: (N, K) out-of-fold probabilities, rows summing to one; with more than 64 classes they are read in
+            blocks, so that they can be mapped from disk.
         noise: (K, K) P(given = column | true = row), where it is known. Left out, it is estimated, and the
             probabilities are scaled to the given labels first (`rescale`).
         steps: of Richardson-Lucy (Richardson 1972, Lucy 1974) with a known noise matrix.
@@ -145,18 +169,24 @@ def error_posterior(
         >>> error_posterior(np.array([0, 1, 1]), probs, noise=noise).p_wrong.round(2).tolist()
         [0.0, 0.02, 0.96]
     """
-    probs = validate_probs(labels, pred_probs)
     given: NDArray[np.int64] = np.asarray(labels).astype(np.int64)
+    degree = 1.0
+    if np.ndim(pred_probs) == 2 and np.shape(pred_probs)[1] > _DENSE:
+        if noise is None:
+            degree = temperature(given, pred_probs)
+        support, probs = _support(given, pred_probs, degree)
+    else:
+        probs = validate_probs(labels, pred_probs)
+        support = np.empty((len(probs), 0), dtype=np.int64)
+        if noise is None:
+            probs, _ = rescale(given, probs)
     if noise is not None:
-        support = _support(given, probs)
         _, joint = _solve(given, probs, support, noise, steps)
         return _result(given, joint, support, noise)
-    probs, _ = rescale(given, probs)
-    support = _support(given, probs)
-    first = confident_noise(given, probs)
-    large = probs.shape[1] > _DENSE
+    large = support.shape[1] > 0
+    first = _noise_of_many(given, support, probs, np.shape(pred_probs)[1]) if large else confident_noise(given, probs)
     shares, turns = (SHARES[1:2], _TURNS // 2) if large else (SHARES, _TURNS)
-    total: Floats64 = np.zeros((len(probs), support.shape[1] if large else probs.shape[1]))
+    total: Floats64 = np.zeros(probs.shape)
     mean_noise: Floats64 = np.zeros_like(first)
     count = 0
     for share in shares:
@@ -171,15 +201,45 @@ def error_posterior(
     return _result(given, total / count, support, mean_noise / count)
 
 
-def _support(labels: NDArray[np.int64], probs: Floats64) -> NDArray[np.int64]:
-    """(N, m) the classes that come into question for each image: all of few; of many the likeliest and the given."""
-    k = probs.shape[1]
-    if k <= _DENSE:
-        return np.empty((len(probs), 0), dtype=np.int64)
-    ranked = probs.copy()
-    ranked[np.arange(len(labels)), labels] = 2.0
-    top: NDArray[np.int64] = np.argpartition(-ranked, _SUPPORT - 1, axis=1)[:, :_SUPPORT].astype(np.int64)
-    return top
+def _support(labels: NDArray[np.int64], pred_probs: Floats, degree: float) -> tuple[NDArray[np.int64], Floats64]:
+    """(N, m) the classes that come into question for each image, the likeliest and the given; and (N, m) how likely.
+
+    Reads the probabilities in blocks, so that they can lie on disk.
+    """
+    if np.shape(labels) != np.shape(pred_probs)[:1]:
+        validate_probs(labels, pred_probs)  # tells what is wrong
+    support = np.empty((len(labels), _SUPPORT), dtype=np.int64)
+    likely: Floats64 = np.empty((len(labels), _SUPPORT))
+    block = max(64, 8_000_000 // np.shape(pred_probs)[1])
+    for start in range(0, len(labels), block):
+        rows = slice(start, start + block)
+        part = validate_probs(labels[rows], pred_probs[rows])
+        if degree != 1:
+            part = tempered(part, degree)
+        ranked = part.copy()
+        ranked[np.arange(len(ranked)), labels[rows]] = 2.0
+        support[rows] = np.argpartition(-ranked, _SUPPORT - 1, axis=1)[:, :_SUPPORT]
+        likely[rows] = np.take_along_axis(part, support[rows], axis=1)
+    return support, likely
+
+
+def _noise_of_many(labels: NDArray[np.int64], support: NDArray[np.int64], probs: Floats64, k: int) -> Floats64:
+    """As `confident_noise`, from the classes that come into question alone."""
+    rows = np.arange(len(labels))
+    count = np.bincount(labels, minlength=k)
+    own = np.where(support == labels[:, None], probs, 0.0).sum(axis=1)
+    threshold = np.where(count > 0, np.bincount(labels, weights=own, minlength=k) / np.maximum(count, 1), np.inf)
+    sure = np.where(probs >= threshold[support], probs, -1.0)
+    best = sure.argmax(axis=1)
+    counted = sure[rows, best] >= 0
+    joint = np.zeros((k, k))
+    np.add.at(joint, (labels[counted], support[rows, best][counted]), 1.0)
+    total = joint.sum(axis=1)
+    joint[np.diag_indices(k)] += total == 0
+    joint *= (count / np.maximum(joint.sum(axis=1), 1))[:, None]  # as many as carry the label
+    noise: Floats64 = joint.T + np.where(count > 0, 0.0, 1.0) * np.eye(k) + 1 / k
+    noise /= noise.sum(axis=1, keepdims=True)
+    return noise
 
 
 def _solve(
@@ -195,7 +255,7 @@ def _solve(
         y = labels[rows]
         if sparse:
             s = support[rows]
-            p = np.take_along_axis(probs[rows], s, axis=1) + 1e-9
+            p = probs[rows] + 1e-9
             p /= p.sum(axis=1, keepdims=True)
             matrix = noise[s[:, :, None], s[:, None, :]]
             r = p.copy()
@@ -255,11 +315,15 @@ def _surest(weight: Floats64, share: float) -> Floats64:
 
 def _result(labels: NDArray[np.int64], joint: Floats64, support: NDArray[np.int64], noise: Floats64) -> ErrorPosterior:
     rows = np.arange(len(labels))
-    p_true = joint.astype(np.float32)
-    if support.shape[1]:
-        p_true = np.zeros((len(labels), len(noise)), dtype=np.float32)
-        np.put_along_axis(p_true, support, joint.astype(np.float32), axis=1)
-        right = np.where(support == labels[:, None], joint, 0).sum(axis=1)
-    else:
-        right = joint[rows, labels]
-    return ErrorPosterior(np.clip(1 - right, 0, 1), p_true, noise)
+    if not support.shape[1]:
+        likely = joint.argmax(axis=1).astype(np.int64)
+        p_wrong = np.clip(1 - joint[rows, labels], 0, 1)
+        return ErrorPosterior(p_wrong, joint.astype(np.float32), noise, likely)
+    likely = support[rows, joint.argmax(axis=1)]
+    right = np.where(support == labels[:, None], joint, 0).sum(axis=1)
+    shape = (len(labels), len(noise))
+    ends = np.arange(0, support.size + 1, support.shape[1])
+    p_true = csr_array((joint.astype(np.float32).ravel(), support.ravel(), ends), shape=shape)
+    return ErrorPosterior(
+        np.clip(1 - right, 0, 1), p_true if len(noise) > MANY else p_true.toarray(), noise, likely
+    )  # fmt: skip

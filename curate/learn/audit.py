@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.checks.posterior import UNLABELLED, rescale
+from curate.checks.posterior import MANY, UNLABELLED, temperature, tempered
 from curate.config import Spec
 from curate.learn.backbones import device, load_backbone
 from curate.learn.cache import Pixels, decoded
@@ -21,7 +22,7 @@ from curate.learn.out_of_fold import FitPredict, make_folds, out_of_fold, probe
 from curate.learn.tags import embedding_tag
 from curate.runner import Runner
 from curate.schema import PREDICTIONS
-from curate.workspace import Workspace, digest, file_digest
+from curate.workspace import Workspace, digest, file_digest, replacing
 
 Mode = Literal["probe", "finetune"]
 
@@ -32,6 +33,9 @@ class Progress(Protocol):
     def __call__(self, what: str, done: int, total: int) -> None:
         """`what` in words, `done` of `total`."""
         ...
+
+
+_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,37 +105,66 @@ def audit(
         rows = pixels.index(images["sha256"].to_list())
         fit_predict = finetune(pixels, rows, labels, folds.group, classes, spec, lambda w: progress(w, 0, 0))
     repeats = options.repeats if mode == "probe" else 1
-    total = np.zeros((images.height, len(classes)))
+    many = len(classes) > MANY
+    shape, scratch = (images.height, len(classes)), workspace.cache / "total.npy"
+    total = np.lib.format.open_memmap(scratch, "w+", np.float32, shape) if many else np.zeros(shape)
     for repeat in range(repeats):
         # Other folds each time: the mean depends less on who happened to be trained on together.
         split = folds
         if repeat:
             split = make_folds(labels, folds.group, list(classes), k=options.folds, seed=options.seed + repeat)
         base = repeat * options.folds
-        total += out_of_fold(
+        out_of_fold(
             labels, split, len(classes), fit_predict, store=workspace.cache / "folds" / str(repeat), key=run,
-            progress=partial(_tell_fold, progress, base, repeats),
+            progress=partial(_tell_fold, progress, base, repeats), into=total,
         )  # fmt: skip
-    probs = total / repeats
-    scaled, temperature = rescale(labels, probs)
-    probs = scaled.astype(np.float32)
+    np.divide(total, repeats, out=total)
+    degree = temperature(labels, total)
+    notes = folds.notes
+    if many:
+        stored = workspace.tables / f"probs-{run}.npy"
+        top, confidence = _store(stored, total, degree)
+        del total
+        scratch.unlink()
+        size, peak = stored.stat().st_size / 2**30, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        told = f"{shape[0]} x {shape[1]} probabilities are on disk ({size:.1f} GiB); memory reached {peak:.1f} GiB"
+        notes = (*notes, told)
+        listed = pl.Series([[]] * images.height, dtype=pl.List(pl.Float32))
+    else:
+        probs = tempered(total, degree).astype(np.float32)
+        top, confidence = probs.argmax(axis=1), probs.max(axis=1)
+        listed = pl.Series(probs.tolist(), dtype=pl.List(pl.Float32))
     predictions = pl.DataFrame(
         {
             "path": images["path"],
             "fold": pl.Series(folds.fold, dtype=pl.Int32),
             "group": pl.Series(folds.group, dtype=pl.Int64),
-            "probs": pl.Series(probs.tolist(), dtype=pl.List(pl.Float32)),
-            "predicted": [classes[n] for n in probs.argmax(axis=1)],
-            "confidence": pl.Series(probs.max(axis=1), dtype=pl.Float32),
+            "probs": listed,
+            "predicted": [classes[n] for n in top.tolist()],
+            "confidence": pl.Series(confidence, dtype=pl.Float32),
             "run": [run] * images.height,
         },
         schema=PREDICTIONS.columns,
     )
-    return Audit(embeddings=embeddings, predictions=predictions, mode=mode, temperature=temperature, notes=folds.notes)
+    return Audit(embeddings=embeddings, predictions=predictions, mode=mode, temperature=degree, notes=notes)
 
 
 def _tell_fold(progress: Progress, before: int, repeats: int, done: int, total: int) -> None:
     progress("predicting folds", before + done, total * repeats)
+
+
+def _store(file: Path, total: NDArray[np.floating], degree: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Write probabilities in half precision, block by block; returns the likeliest class of each row and how likely."""
+    top, confidence = np.empty(len(total), dtype=np.int64), np.empty(len(total), dtype=np.float32)
+    with replacing(file) as temporary:
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=total.shape)
+        for start in range(0, len(total), _ROWS):
+            part = tempered(total[start : start + _ROWS], degree)
+            out[start : start + _ROWS] = part
+            top[start : start + _ROWS], confidence[start : start + _ROWS] = part.argmax(axis=1), part.max(axis=1)
+        out.flush()
+        del out
+    return top, confidence
 
 
 def fold_groups(images: pl.DataFrame, groups: Mapping[str, int]) -> NDArray[np.int64]:
