@@ -8,12 +8,10 @@ import polars as pl
 import pytest
 
 from curate.checks import Tables
-from curate.checks.labels import LABEL_ERROR
+from curate.checks.labels import LABEL_ERROR, posterior_of
 from curate.checks.labels import check as check_labels
 from curate.config import AuditSpec, Spec, parse_spec
 from curate.errors import InputError
-from curate.learn.audit import Audit, audit, fold_groups, resolve_mode
-from curate.learn.backbones import device
 from curate.schema import EMBEDDINGS, PREDICTIONS, validate
 
 CLASSES = ("disc", "bars", "cross")
@@ -225,3 +223,42 @@ def test_without_a_gpu_auto_is_a_probe() -> None:
     assert resolve_mode("auto") == ("finetune" if device().type == "cuda" else "probe")
     assert resolve_mode("probe") == "probe"
     assert resolve_mode("finetune") == "finetune"
+
+
+def test_probabilities_of_many_classes_are_mapped_from_disk(desk: Desk) -> None:
+    classes = [*CLASSES, *(f"kanji {n}" for n in range(600))]
+    done = desk.run("probe", classes=classes)
+    assert done.predictions["probs"].to_list() == [[]] * 36
+    (file,) = desk.workspace.tables.glob("probs-*.npy")
+    assert file.stem == f"probs-{done.predictions['run'][0]}"
+    probs = np.load(file, mmap_mode="r")
+    assert (probs.shape, probs.dtype) == ((36, 603), np.float16)
+    assert np.asarray(probs, dtype=np.float64).sum(axis=1) == pytest.approx(np.ones(36), abs=1e-2)
+    assert [classes[n] for n in probs.argmax(axis=1)] == done.predictions["predicted"].to_list()
+    assert "36 x 603 probabilities are on disk" in done.notes[-1]
+    tables = Tables(
+        manifest=desk.images, predictions=done.predictions, embeddings=done.embeddings, probs=probs,
+        classes=tuple(classes),
+    )  # fmt: skip
+    known = posterior_of(tables)
+    assert known is not None
+    rows, labels, _, posterior = known
+    assert posterior.p_true.shape == (35, 603)
+    assert posterior.p_true.sum(axis=1) == pytest.approx(np.ones(35), abs=1e-4)
+    wrong = np.array([path in desk.wrong for path in rows["path"]])
+    assert posterior.p_wrong[wrong].mean() > posterior.p_wrong[~wrong].mean()
+    assert labels.max() < 3
+
+
+def test_folds_of_many_classes_keep_groups_together_and_spread_each_class() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(700), 10)
+    group = np.arange(7000)
+    group[1::10] = group[::10]
+    order = rng.permutation(7000)
+    folds = make_folds(labels[order], group[order], [str(n) for n in range(700)], k=5, seed=1)
+    for number in range(0, 7000, 997):
+        assert len(set(folds.fold[folds.group == group[number]])) == 1
+    for label in range(0, 700, 37):
+        assert np.bincount(folds.fold[labels[order] == label], minlength=5).max() <= 4
+    assert np.bincount(folds.fold).min() > 1200
