@@ -120,7 +120,7 @@ def audit(
         )  # fmt: skip
     np.divide(total, repeats, out=total)
     degree = temperature(labels, total)
-    notes = folds.notes
+    notes = (*folds.notes, f"weights {backbone.origin}") if options.weights else folds.notes
     if many:
         stored = workspace.tables / f"probs-{run}.npy"
         top, confidence = _store(stored, total, degree)

@@ -12,6 +12,9 @@ from curate.checks.labels import LABEL_ERROR, posterior_of
 from curate.checks.labels import check as check_labels
 from curate.config import AuditSpec, Spec, parse_spec
 from curate.errors import InputError
+from curate.learn.audit import Audit, audit, fold_groups, resolve_mode
+from curate.learn.backbones import device
+from curate.learn.out_of_fold import make_folds
 from curate.schema import EMBEDDINGS, PREDICTIONS, validate
 
 CLASSES = ("disc", "bars", "cross")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision import models
 
 from curate.errors import EnvironmentMissing, InputError
 from curate.learn.backbones import BUNDLED, load_backbone, splitter
@@ -79,3 +80,28 @@ def test_parameters_are_grouped_into_early_late_and_head() -> None:
     assert all(a is b for a, b in zip(parts[2], head.parameters(), strict=True))
     assert sum(map(len, parts[:2])) == len(list(backbone.body.parameters()))
     assert len(splitter(0)(torch.nn.Sequential(backbone.body, head))) == 2
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"])
+def test_a_torchvision_model_with_a_foreign_head_is_loaded_and_what_was_not_is_told(tmp_path: Path, name: str) -> None:
+    plain = name.removeprefix("torchvision/")
+    torch.manual_seed(0)
+    net = models.get_model(plain, weights=None, num_classes=365)
+    file = tmp_path / "places365.pth"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}}, file)
+    backbone = load_backbone(name, weights=str(file))
+    assert backbone.name == f"torchvision/{plain}"
+    with torch.inference_mode():
+        maps = backbone.body.eval()(torch.zeros(2, 3, 96, 96))
+    assert (maps.ndim, maps.shape[1]) == (4, backbone.features)
+    assert "places365.pth: " in backbone.origin
+    assert ", not " in backbone.origin
+    first, same = next(iter(net.parameters())), next(iter(backbone.body.parameters()))
+    assert torch.equal(first, same)
+
+
+def test_a_torchvision_model_without_feature_maps_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "vit.pth"
+    torch.save(models.get_model("vit_b_32", weights=None).state_dict(), file)
+    with pytest.raises(InputError, match="no feature maps"):
+        load_backbone("torchvision/vit_b_32", weights=str(file))
