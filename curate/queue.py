@@ -17,7 +17,7 @@ Told = tuple[str, float, str, str | None, int | None]
 _BULK = ("duplicates:exact", "duplicates:near", "leakage")
 
 
-_LEAST_PROBES = 20
+_FEW = 20
 
 
 def build(
@@ -108,9 +108,10 @@ def _worth(rows: Sequence[Told], p_wrong: float) -> float:
 def _mix(order: list[list[str]], rest: list[str], probes: float, seed: int) -> list[tuple[str, bool]]:
     """Put random images of `rest` after every run of `order` that makes their share `probes`, none inside a run."""
     drawn = [rest[n] for n in np.random.default_rng(seed).permutation(len(rest))] if probes > 0 else []
-    # Where little or nothing was flagged, too, somebody should look at a few: they tell what was missed.
-    least = min(_LEAST_PROBES, len(drawn) // 5)
-    count = min(len(drawn), max(least, round(sum(map(len, order)) * probes / (1 - probes))))
+    flagged = sum(map(len, order))
+    # Where little or nothing was flagged somebody should look at a few others: they tell what was missed.
+    least = min(_FEW, len(drawn) // 5) if flagged < _FEW else 0
+    count = min(len(drawn), max(least, round(flagged * probes / (1 - probes))))
     mixed: list[tuple[str, bool]] = []
     used = drawn[:count]
     waiting = iter(used)

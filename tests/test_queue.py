@@ -139,6 +139,12 @@ def test_probes_are_drawn_at_random_by_seed_from_all_that_was_not_flagged() -> N
     assert 140 < sum(hits) < 220, "about half of 360 come from the lower half"
 
 
+def test_some_probes_are_there_even_where_nothing_was_flagged() -> None:
+    table = build(findings(), {f"{n:03}": 0.001 for n in range(300)}, groups(), probes=0.2)
+    assert table["probe"].to_list() == [True] * 20 + [False] * 280
+    assert not build(findings(), {f"{n:03}": 0.001 for n in range(300)}, groups(), probes=0.0)["probe"].any()
+
+
 def test_nothing_is_an_empty_queue() -> None:
     assert validate(build(findings(), {}, groups(), probes=0.1), QUEUE).height == 0
 

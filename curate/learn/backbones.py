@@ -131,8 +131,7 @@ def _torchvision(name: str, weights: str) -> Backbone:
     body = maps if isinstance(maps, nn.Sequential) else nn.Sequential(maps)
     try:
         with torch.inference_mode():
-            channels = body.eval()(torch.zeros(1, 3, 96, 96)).shape[1::3]
-        features, _ = channels
+            _, features, _, _ = body.eval()(torch.zeros(1, 3, 96, 96)).shape
     except Exception as error:  # a model whose parts do not simply follow one another
         msg = f"backbone {name!r} of torchvision has no feature maps that can be pooled: use a timm model of its kind."
         raise InputError(msg) from error
@@ -170,7 +169,8 @@ def _load_state(net: nn.Module, path: Path) -> str:
         share = len(needed & fitting.keys()) / max(1, len(needed))
         msg = f"{path.name} does not fit this backbone: {share:.0%} of its tensors match. Is it another architecture?"
         raise InputError(msg)
-    net.load_state_dict(fitting, strict=False)
+    own.update(fitting)  # which keeps the versions that some models want of their state
+    net.load_state_dict(own)
     left = [key for key in state if key not in fitting]
     named = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
     return f"{path.name}: {len(fitting)} of {len(state)} tensors loaded" + (f", not {named}" if left else "")

@@ -30,7 +30,7 @@ def test_a_file_of_weights_is_used(tmp_path: Path) -> None:
     file = tmp_path / "mine.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, file)
     backbone = load_backbone(BUNDLED, weights=str(file))
-    assert backbone.origin == str(file)
+    assert backbone.origin == "mine.pth: 294 of 296 tensors loaded, not _fc.weight, _fc.bias"
     assert (next(backbone.body.parameters()) == 0.25).all()
 
 
@@ -57,7 +57,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_exist_is_refused_with_some_that_do() -> None:
-    with pytest.raises(InputError, match=r"timm has no such model \(.*resnet.*The bundled one is 'efficientnet_lite0'"):
+    with pytest.raises(InputError, match=r"has such a model \(.*resnet.*The bundled one is 'efficientnet_lite0'"):
         load_backbone("resnet18x")
 
 
