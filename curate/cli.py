@@ -387,29 +387,30 @@ def dedupe(
     """Group exact and near-duplicates, each candidate verified on its pixels."""
     with _dataset(name, json=json, runner=runner) as dataset:
         record = dataset.dedupe(thorough=thorough)
-        found = dataset.findings
+        found, still = dataset.findings, dataset.open_findings
+    # What contradicts a label or spoils the holdout comes first.
+    order = ("duplicates:conflict", "leakage", "duplicates:orphan", "duplicates:exact", "duplicates:near")
+    counts, left = (dict(table["check"].value_counts().iter_rows()) for table in (found, still))
+    named = {check: counts[check] for check in order if check in counts}
     if json:
-        _json(record)
+        _json(vars(record) | {"counts": named, "open": {check: left.get(check, 0) for check in named}})
         return
     _say(_told(record))
-    # What contradicts a label or spoils the holdout comes first.
-    order = ("duplicates:conflict", "leakage", "duplicates:exact", "duplicates:near", "duplicates:orphan")
-    named = dict(found["check"].value_counts().iter_rows())
-    for check in order:
-        if n := named.get(check):
-            _say(f"  {n:>6}  {check}")
-            examples = found.filter(found["check"] == check).head(3)
-            for path, reason in examples.select("path", "reason").iter_rows():
-                _say(f"            {path}: {reason}")
-    if not any(check in named for check in order):
+    for check, n in named.items():
+        settled = n - left.get(check, 0)
+        _say(f"  {n:>6}  {check}" + (f"   {settled} settled by decisions" if settled else ""))
+        examples = still.filter(still["check"] == check).head(3)
+        for path, reason in examples.select("path", "reason").iter_rows():
+            _say(f"            {path}: {reason}")
+    if not named:
         harder = "" if record.facts.get("thorough") else f" Look harder: curate dedupe {name} --thorough"
         _say(f"No duplicates.{harder}")
         return
-    kinds = [check for check in order[2:4] if check in named]
+    kinds = [check for check in order[3:] if check in left]
     _say("Nothing was dropped." + (" Suggestions:" if kinds else ""))
     for check in kinds:
         _say(f"  curate contact-sheet {name} --check {check}   look, then   curate decide {name} --accept {check}")
-    if "duplicates:conflict" in named:
+    if "duplicates:conflict" in left:
         _say(f"  curate review {name}   which label is right, or neither")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image, ImageDraw
+from typer.testing import CliRunner
 
 import curate
 from curate import decisions
 from curate.checks.duplicates import CONFLICT, NEAR, ORPHAN
+from curate.cli import app
 from curate.decisions import LABEL, MEMBERSHIP
 from curate.errors import InputError
 from curate.review import actions
@@ -171,3 +174,21 @@ def test_the_same_bytes_cannot_be_told_apart(data: Any, tmp_path: Path) -> None:
     table = tmp_path / "said.csv"
     table.write_text(f"path,decision,label,other\n{at('small')},distinct,,{at('big')}\n")
     assert [d.pair[0] for d in data.decide_from(table)] == [at("big")]
+
+
+def test_dedupe_tells_counts_by_kind_and_what_is_settled(data: Any) -> None:
+    def told() -> Any:
+        result = CliRunner().invoke(app, ["dedupe", "some", "--json"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output.strip().splitlines()[-1])
+
+    first = told()
+    assert first["counts"] == first["open"]
+    assert sum(first["counts"].values()) == 3
+    data.accept("duplicates")
+    second = told()
+    assert second["counts"] == first["counts"]
+    assert sum(second["open"].values()) == 0
+    text = CliRunner().invoke(app, ["dedupe", "some"]).output
+    assert "settled by decisions" in text
+    assert "--accept" not in text
