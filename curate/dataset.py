@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from curate import decisions, pipeline, suggestions
+from curate import apart, decisions, pipeline, suggestions
 from curate.config import CLASS_NAME, Spec, parse_spec
 from curate.decisions import LABEL, MEMBERSHIP, Decision, DecisionLog, Undone, Value
 from curate.errors import InputError, StageNotReady
@@ -367,7 +367,7 @@ class Dataset:
         Raises:
             InputError: an image is not in the manifest, or both have the same bytes.
         """
-        return self.decide([decisions.tell_apart(self.manifest, path, other)], why=why)
+        return self.decide([apart.tell_apart(self.manifest, path, other)], why=why)
 
     def decide_from(self, table: Path, *, by: str | None = None) -> list[Decision]:
         """Append the decisions of a CSV: `path, decision (keep|drop|relabel|distinct), label` or `other` (a path).
@@ -391,7 +391,7 @@ class Dataset:
             elif said == "relabel" and label:
                 choices.append((row["path"], LABEL, label))
             elif said == "distinct" and row.get("other"):
-                choices.append(decisions.tell_apart(self.manifest, row["path"], row["other"].strip()))
+                choices.append(apart.tell_apart(self.manifest, row["path"], row["other"].strip()))
             elif said:
                 msg = (
                     f"{table}, row {number}: {said!r} with label {label!r}: write keep, drop, relabel and a class, "

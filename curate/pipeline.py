@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate import checks, decisions, manifest, measure, neighbours, proof, queue
+from curate import apart, checks, decisions, manifest, measure, neighbours, proof, queue
 from curate.checks import duplicates, labels, leakage, outliers, quality
 from curate.config import Spec
 from curate.errors import DataCorrupt, InputError, StageNotReady
@@ -229,7 +229,7 @@ def run_dedupe(
         known = records(workspace).get("dedupe")
         thorough = spec.dedupe.thorough or (known is not None and bool(known.facts.get("thorough")))
     images = workspace.read_table("manifest")
-    distinct = decisions.told_apart(decisions.fold(decisions.read(workspace.decisions), images), images)
+    distinct = apart.told_apart(decisions.fold(decisions.read(workspace.decisions), images), images)
 
     def work() -> dict[str, Any]:
         features = workspace.read_table("features")

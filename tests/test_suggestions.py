@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 import curate
-from curate import decisions
+from curate import apart
 from curate.checks.duplicates import CONFLICT, NEAR, ORPHAN
 from curate.cli import app
 from curate.decisions import LABEL, MEMBERSHIP
@@ -136,9 +136,9 @@ def test_findings_are_settled_by_decisions_on_what_they_are_about(data: Any) -> 
 def test_to_dismiss_another_finding_says_nothing_of_duplicates(data: Any) -> None:
     shown = Shown(path=at("mid"), checks=("quality:blurry",), duplicates=(at("big"), at("mid again")))
     actions.dismiss(data.workspace, [shown])
-    assert decisions.told_apart(data.clean.folded, data.manifest) == []
+    assert apart.told_apart(data.clean.folded, data.manifest) == []
     actions.dismiss(data.workspace, [Shown(path=at("mid"), checks=(NEAR,), duplicates=shown.duplicates)])
-    assert decisions.told_apart(data.clean.folded, data.manifest) == [(at("mid"), at("big"))]
+    assert apart.told_apart(data.clean.folded, data.manifest) == [(at("mid"), at("big"))]
 
 
 def test_the_app_accepts_what_can_stay_and_never_the_last_of_a_group(data: Any) -> None:

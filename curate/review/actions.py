@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from curate import decisions
+from curate import apart, decisions
 from curate.checks.duplicates import EXACT, NEAR
 from curate.decisions import LABEL, MEMBERSHIP, Decision, Retraction, Value
 from curate.resolve import resolve
@@ -126,7 +126,7 @@ def dismiss(workspace: Workspace, shown: Sequence[Shown]) -> Outcome:
         choices += [(image.path, f"finding:{check}", "dismissed") for check in image.checks]
         if any(check in _NOT_DUPLICATES for check in image.checks):
             choices += [
-                decisions.tell_apart(manifest, image.path, other) for other in image.duplicates
+                apart.tell_apart(manifest, image.path, other) for other in image.duplicates
                 if digests.get(other, digests[image.path]) != digests[image.path]
             ]  # fmt: skip
     return _write(

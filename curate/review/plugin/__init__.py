@@ -171,7 +171,7 @@ class Dismiss(Button):
 
     key = "dismiss"
     label = "Dismiss"
-    description = "Nothing is wrong here: dismiss the findings on these images; they are no duplicates either"
+    description = "Nothing is wrong here: dismiss the findings; what was found to be a duplicate is told apart"
 
     def act(self, ctx: Any, workspace: Workspace, shown: list[Shown]) -> Outcome:
         """Write the decisions."""
