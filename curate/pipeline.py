@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from curate import apart, checks, decisions, manifest, measure, neighbours, proof, queue
 from curate.checks import duplicates, labels, leakage, outliers, quality
 from curate.config import Spec
+from curate.embedding_tag import embedding_tag
 from curate.errors import DataCorrupt, InputError, StageNotReady
-from curate.learn.tags import embedding_tag
 from curate.neighbours.thorough import thorough_candidates
 from curate.resolve import CleanView, resolve
 from curate.runner import RunnerName, get_runner

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from curate.checks.posterior import MANY, UNLABELLED, temperature, tempered
 from curate.config import Spec
+from curate.embedding_tag import embedding_tag
 from curate.learn.backbones import device, load_backbone
 from curate.learn.cache import Pixels, decoded
 from curate.learn.embed import embed
 from curate.learn.out_of_fold import FitPredict, make_folds, out_of_fold, probe
-from curate.learn.tags import embedding_tag
 from curate.runner import Runner
 from curate.schema import PREDICTIONS
 from curate.workspace import Workspace, digest, file_digest, replacing
