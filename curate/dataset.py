@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from curate.export.write import ExportResult
     from curate.report.build import Report
 
-IMPORT_FORMATS = ("auto", "folder", "csv")
-
 
 @dataclass(frozen=True)
 class Dataset:

@@ -25,7 +25,6 @@ class TableSchema:
         return pl.DataFrame(schema=self.columns)
 
 
-ORIGINS = ("scraped", "imported", "synthetic")
 STATUSES = ("ok", "unreadable", "missing")
 HOLDOUT = "holdout"
 """The value of `split` whose labels are trusted: never judged, never trained on."""

@@ -19,8 +19,6 @@ from curate.learn.cache import Pixels, decoded
 from curate.runner import Runner
 from curate.workspace import Workspace, digest, file_digest, replacing, write_bytes, write_json
 
-ARMS = ("raw", "curated")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:

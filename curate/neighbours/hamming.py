@@ -21,7 +21,6 @@ ValuePairs = tuple[Hashes, Hashes]
 _BRUTE_FORCE = 2048
 _LONG = 64  # a longer bucket is compared as a block, not neighbour by neighbour, unless most are that long
 _CHUNK = 1 << 15  # values compared at a time: they and their differences stay in the cache
-_ONE = np.uint64(1)
 
 
 def near_pairs(hashes: NDArray[np.uint64], max_distance: int, *, workers: int | None = None) -> Pairs:

@@ -13,8 +13,6 @@ from typing import Any
 
 import polars as pl
 
-from curate import decisions
-from curate.decisions import LABEL, MEMBERSHIP
 from curate.errors import DataCorrupt, StageNotReady
 from curate.report.page import render
 from curate.report.worth import expectations
@@ -162,13 +160,3 @@ def budget(workspace: Workspace, view: CleanView) -> dict[str, Any] | None:
         "expected_remaining": round(after.beyond, 1),
         "expected_remaining_interval": [round(v, 1) for v in after.beyond_interval],
     }
-
-
-def aspect_words(aspects: Mapping[str, int]) -> dict[str, int]:
-    """Decisions by what they are about, in words."""
-    words = Counter[str]()
-    names = {MEMBERSHIP: "kept or dropped", LABEL: "relabelled", decisions.SPLIT: "put into a split"}
-    for aspect, n in aspects.items():
-        kind = aspect.partition(":")[0]
-        words[names.get(aspect) or {"finding": "findings dismissed", "pair": "told apart"}.get(kind, kind)] += n
-    return dict(words)
